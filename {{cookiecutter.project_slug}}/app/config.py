@@ -1,0 +1,72 @@
+"""Settings: the defaults were answered when the project was rendered, the environment and `.env` override them."""
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import URL
+
+from app.database_url import parse_database_url
+
+# fmt: off
+PROJECT_NAME = {{ cookiecutter.project_name | tojson }}
+DESCRIPTION = {{ cookiecutter.description | tojson }}
+DATABASE_SCHEMA = {{ cookiecutter.database_schema | tojson }}
+# fmt: on
+
+
+def check_schema(name: str) -> str:
+    """Return the name of the schema if PostgreSQL takes it.
+
+    Raises:
+        ValueError: it is empty, longer than PostgreSQL keeps, reserved, or holds a NUL.
+    """
+    if not 1 <= len(name.encode()) <= 63 or "\0" in name or name.startswith("pg_"):
+        raise ValueError(f"{name!r} is not allowed. Allowed: 1 to 63 bytes, no NUL, not starting with pg_.")
+    return name
+
+
+class Settings(BaseSettings):
+    """Everything the service reads from the environment; `.env` counts where the environment is silent."""
+
+    model_config = SettingsConfigDict(
+        env_file=Path(__file__).parents[1] / ".env",
+        env_ignore_empty=True,
+        extra="ignore",  # `.env` may hold variables of other programs
+        hide_input_in_errors=True,  # the URL holds a password
+        validate_default=True,
+    )
+
+    database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)]
+    database_schema: Annotated[str, AfterValidator(check_schema)] = DATABASE_SCHEMA
+
+    # Of each worker: it holds at most pool size + max overflow connections.
+    database_pool_size: int = Field({{ cookiecutter.pool_size | int }}, ge=1, le=10_000)
+    database_max_overflow: int = Field({{ cookiecutter.max_overflow | int }}, ge=0, le=10_000)
+    database_pool_timeout: float = Field({{ cookiecutter.pool_timeout | float }}, gt=0, le=600)  # seconds
+    database_pool_recycle: int = Field({{ cookiecutter.pool_recycle | int }}, ge=-1)  # seconds; -1: never
+    database_pool_pre_ping: bool = {{ cookiecutter.pool_pre_ping }}
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the settings, read once.
+
+    A missing or wrong value ends the process with a line for each, on standard error. The exit status is
+    3, uvicorn's own for "could not start": its supervisor then stops instead of restarting its workers.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            print(_explain(str(problem["loc"][0]).upper(), problem["msg"]), file=sys.stderr)
+        sys.exit(3)
+
+
+def _explain(variable: str, message: str) -> str:
+    if message == "Field required":
+        return f"{variable} is not set. Set it in the environment or in .env, for example to postgresql://user:password@host/database."
+    return f"{variable}: {message.removeprefix('Value error, ')}"

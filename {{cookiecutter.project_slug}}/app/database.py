@@ -1,0 +1,179 @@
+"""The database sessions of the service.
+
+In a route, `session: SessionDep` commits before the response is sent, and `session: ReadSessionDep` reads
+with one round trip a query. In a script, a stream or a background task, `async with
+sessionmanager.session() as session:` does what `SessionDep` does.
+"""
+
+from asyncio import current_task
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import Depends
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from app.config import Settings
+from app.connections import connect_args, discard_unusable, refuse_writes
+
+
+class DatabaseNotInitializedError(RuntimeError):
+    """The session manager was used before `init_db` or after `close`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database is not initialised: call sessionmanager.init_db(get_settings()) first. "
+            "The application does so when it starts; a script does it itself."
+        )
+
+
+class DatabaseSessionManager:
+    """Owns the engine and gives each asyncio task its own session, for as long as the task needs it."""
+
+    def __init__(self) -> None:
+        self._engine: AsyncEngine | None = None
+
+    def init_db(self, settings: Settings) -> None:
+        """Create the engine and the session factories. Connects to nothing yet.
+
+        Raises:
+            RuntimeError: it was called before, and `close` was not.
+        """
+        if self._engine is not None:
+            raise RuntimeError("The database is initialised already: call close() first.")
+        self._engine = create_async_engine(
+            settings.database_url,
+            connect_args=connect_args(settings),
+            pool_size=settings.database_pool_size,
+            max_overflow=settings.database_max_overflow,
+            pool_timeout=settings.database_pool_timeout,
+            pool_recycle=settings.database_pool_recycle,
+            pool_pre_ping=settings.database_pool_pre_ping,
+            pool_use_lifo=True,  # lets connections that a quiet hour does not need go idle and end
+        )
+        event.listen(self._engine.sync_engine, "checkout", discard_unusable)
+        # The same pool. A statement is its own transaction: no BEGIN before it, no ROLLBACK after it.
+        reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(reader.sync_engine, "before_cursor_execute", refuse_writes)
+        self._sessions = _scoped_sessions(self._engine)
+        self._read_sessions = _scoped_sessions(reader)
+
+    async def close(self) -> None:
+        """Close the pool's connections.
+
+        Raises:
+            DatabaseNotInitializedError: there is nothing to close.
+        """
+        engine, self._engine = self.engine, None
+        await engine.dispose()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine.
+
+        Raises:
+            DatabaseNotInitializedError: before `init_db` and after `close`.
+        """
+        if self._engine is None:
+            raise DatabaseNotInitializedError
+        return self._engine
+
+    @property
+    def session_maker(self) -> async_sessionmaker[AsyncSession]:
+        """The factory of the sessions, for one whose end you see to yourself.
+
+        Raises:
+            DatabaseNotInitializedError: before `init_db` and after `close`.
+        """
+        return self._scoped(read_only=False).session_factory
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[AsyncSession]:
+        """A unit of work: commits when the block succeeds, rolls back when it raises, always closes.
+
+        A block inside another of the same task joins it: one session, one commit, at the end of the outer
+        block. Another task gets a session of its own.
+
+        Raises:
+            DatabaseNotInitializedError: before `init_db` and after `close`.
+            sqlalchemy.exc.SQLAlchemyError: the commit failed; nothing was written.
+        """
+        sessions = self._scoped(read_only=False)
+        if sessions.registry.has():
+            yield sessions()
+            return
+        async with _opened(sessions) as session:
+            yield session
+            await session.commit()
+
+    @asynccontextmanager
+    async def read_session(self) -> AsyncGenerator[AsyncSession]:
+        """A session for queries, each of them one round trip; it has no transaction to keep them consistent.
+
+        Inside a unit of work of the same task it is that unit's session, and sees what the unit wrote.
+
+        Raises:
+            DatabaseNotInitializedError: before `init_db` and after `close`.
+            ReadOnlySessionError: on any statement but a query.
+        """
+        for sessions in (self._scoped(read_only=False), self._scoped(read_only=True)):
+            if sessions.registry.has():
+                yield sessions()
+                return
+        async with _opened(self._scoped(read_only=True)) as session:
+            yield session
+
+    def _scoped(self, *, read_only: bool) -> async_scoped_session[AsyncSession]:
+        if self._engine is None:
+            raise DatabaseNotInitializedError
+        return self._read_sessions if read_only else self._sessions
+
+
+def _scoped_sessions(engine: AsyncEngine) -> async_scoped_session[AsyncSession]:
+    maker = async_sessionmaker(
+        engine,
+        autoflush=False,
+        expire_on_commit=False,  # what was committed can be read, without a query, to make the response
+        close_resets_only=False,  # a closed session raises: reopened, it would leak its connection
+    )
+    return async_scoped_session(maker, scopefunc=current_task)
+
+
+@asynccontextmanager
+async def _opened(sessions: async_scoped_session[AsyncSession]) -> AsyncGenerator[AsyncSession]:
+    task = current_task()
+    try:
+        async with sessions() as session:
+            yield session
+    finally:
+        # Not `sessions.remove()`: that would look for the task it runs in, and a generator that was
+        # abandoned is ended in another.
+        sessions.registry.registry.pop(task, None)
+
+
+sessionmanager = DatabaseSessionManager()
+
+
+async def get_db() -> AsyncGenerator[AsyncSession]:
+    """Yield the session of a request that may write."""
+    async with sessionmanager.session() as session:
+        yield session
+
+
+async def get_read_db() -> AsyncGenerator[AsyncSession]:
+    """Yield the session of a request that only reads."""
+    async with sessionmanager.read_session() as session:
+        yield session
+
+
+# Function scope ends the session before the response is sent: a commit that fails is an error response,
+# not a success that was never stored. FastAPI's default scope would end it after.
+SessionDep = Annotated[AsyncSession, Depends(get_db, scope="function")]
+ReadSessionDep = Annotated[AsyncSession, Depends(get_read_db, scope="function")]

@@ -1,0 +1,30 @@
+"""Probes: is the process alive, and can it serve?"""
+
+from asyncio import timeout
+
+from fastapi import APIRouter, HTTPException
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import ReadSessionDep
+
+DEADLINE = 2.0  # seconds; below the period of most probes
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live")
+async def live() -> dict[str, str]:
+    """Answer as long as the process runs. Does not ask the database: a restart would not mend that."""
+    return {"status": "ok"}
+
+
+@router.get("/ready", responses={503: {"description": "The database does not answer."}})
+async def ready(session: ReadSessionDep) -> dict[str, str]:
+    """Answer 200 if a query went through the pool to the database and back."""
+    try:
+        async with timeout(DEADLINE):
+            await session.execute(select(1))
+    except (SQLAlchemyError, TimeoutError) as error:
+        raise HTTPException(503, "The database does not answer.") from error
+    return {"status": "ok"}

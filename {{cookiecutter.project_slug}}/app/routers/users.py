@@ -1,0 +1,47 @@
+"""Users: create, read, page through, delete."""
+
+from fastapi import APIRouter, HTTPException
+from sqlalchemy import delete, select
+
+from app.database import ReadSessionDep, SessionDep
+from app.models import User
+from app.schemas import AfterId, PageSize, UserCreate, UserId, UserPage, UserPublic
+
+router = APIRouter(prefix="/users", tags=["users"])
+NOT_FOUND: dict[int | str, dict[str, object]] = {404: {"description": "There is no such user."}}
+CONFLICT: dict[int | str, dict[str, object]] = {409: {"description": "The email address is taken."}}
+
+
+@router.post("", status_code=201, response_model=UserPublic, responses=CONFLICT)
+async def create_user(data: UserCreate, session: SessionDep) -> User:
+    """Create a user. The response is sent after the commit: a 201 is stored."""
+    user = User(**data.model_dump())
+    session.add(user)
+    await session.flush()  # fills in id and created_at
+    return user
+
+
+@router.get("/{user_id}", response_model=UserPublic, responses=NOT_FOUND)
+async def read_user(user_id: UserId, session: ReadSessionDep) -> User:
+    """Return a user."""
+    user = await session.scalar(select(User).where(User.id == user_id))
+    if user is None:
+        raise HTTPException(404, "There is no such user.")
+    return user
+
+
+@router.get("", response_model=UserPage)
+async def list_users(session: ReadSessionDep, limit: PageSize = 50, after: AfterId = 0) -> dict[str, object]:
+    """Return a page of users. Keyset pagination: the last page costs what the first costs."""
+    query = select(User).where(User.id > after).order_by(User.id).limit(limit + 1)
+    users = (await session.scalars(query)).all()
+    page = users[:limit]
+    return {"items": page, "next": page[-1].id if len(users) > limit else None}
+
+
+@router.delete("/{user_id}", status_code=204, responses=NOT_FOUND)
+async def delete_user(user_id: UserId, session: SessionDep) -> None:
+    """Delete a user and what belongs to the user."""
+    deleted = await session.scalar(delete(User).where(User.id == user_id).returning(User.id))
+    if deleted is None:
+        raise HTTPException(404, "There is no such user.")

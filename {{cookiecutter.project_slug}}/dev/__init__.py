@@ -1,0 +1,1 @@
+"""What development and the tests need and production does not."""

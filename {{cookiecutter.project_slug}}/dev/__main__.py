@@ -1,0 +1,62 @@
+"""`uv run python -m dev`: the service with reload, on a migrated database.
+
+The database is the one DATABASE_URL names, or else a PostgreSQL server of the project's own, kept in
+`.postgres/`. Options go to `fastapi dev`: `uv run python -m dev --port 8001`. A command runs instead of
+it, on the same database: `uv run python -m dev alembic current`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from threading import Thread
+from time import sleep
+
+from alembic import command
+from alembic.config import Config
+from dotenv import dotenv_values
+from fastapi.cli import main as fastapi
+
+from dev.postgres import PostgresUnavailableError, running_postgres
+
+PROJECT = Path(__file__).parents[1]
+
+
+def main(arguments: list[str]) -> int:
+    """Bring up the database if none is named, migrate it, run what is asked for; return the exit status."""
+    configured = os.environ.get("DATABASE_URL") or dotenv_values(PROJECT / ".env").get("DATABASE_URL")
+    with nullcontext(configured) if configured else running_postgres(PROJECT / ".postgres") as url:
+        os.environ["DATABASE_URL"] = url
+        command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
+        if arguments and not arguments[0].startswith("-"):
+            return subprocess.run(arguments, check=False).returncode
+        sys.argv = ["fastapi", "dev", *arguments]
+        fastapi()
+    return 0
+
+
+def end_with_parent() -> None:
+    """Stop this process when the one that started it is gone, even if that was killed with SIGKILL.
+
+    Without this a killed `uv run` would leave the server running, and a killed server its reloaded child.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=watch, daemon=True).start()
+
+
+if __name__ in {"__main__", "__mp_main__"}:  # the second: the child that reloads
+    end_with_parent()
+if __name__ == "__main__":
+    os.chdir(PROJECT)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except PostgresUnavailableError as error:
+        sys.exit(str(error))

@@ -1,0 +1,74 @@
+"""Run by Alembic: how the migrations reach the database.
+
+Revisions name no schema. They run with the search path on the configured one, so that the same revision
+serves whatever DATABASE_SCHEMA says, raw SQL included.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from alembic import context
+from sqlalchemy import BLANK_SCHEMA, Connection, MetaData, NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.schema import CreateSchema
+
+from app.config import get_settings
+from app.connections import connect_args
+from app.models import Base
+
+SCHEMA = get_settings().database_schema
+NONE: Any = None  # what `to_metadata` takes for "no schema", though its annotation does not say so
+LOCK = text("SELECT pg_try_advisory_lock(hashtext('migrations'), hashtext(:schema))")
+
+
+def no_schema(*_: object) -> Any:
+    """Tell `to_metadata` that a foreign key's table has no schema either."""
+    return BLANK_SCHEMA
+
+
+def metadata_without_schema() -> MetaData:
+    """Return the tables of the models as the revisions name them."""
+    metadata = MetaData(naming_convention=Base.metadata.naming_convention)
+    for table in Base.metadata.sorted_tables:
+        table.to_metadata(metadata, schema=NONE, referred_schema_fn=no_schema)
+    return metadata
+
+
+def run(connection: Connection | None = None) -> None:
+    """Run the revisions on the connection, or without one print their SQL (`alembic upgrade head --sql`)."""
+    context.configure(
+        connection=connection,
+        dialect_name="postgresql",
+        target_metadata=metadata_without_schema(),
+        literal_binds=connection is None,
+    )
+    with context.begin_transaction():
+        context.execute(CreateSchema(SCHEMA, if_not_exists=True))
+        context.run_migrations()
+
+
+async def run_online() -> None:
+    """Run the revisions once, however many replicas start at the same moment.
+
+    The lock is polled, on a connection of its own outside any transaction: one that waited inside the
+    server would keep a snapshot open, and CREATE INDEX CONCURRENTLY waits for those.
+    """
+    engine = create_async_engine(
+        get_settings().database_url, connect_args=connect_args(get_settings()), poolclass=NullPool
+    )
+    lock_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+    async with lock_engine.connect() as lock, engine.connect() as connection:
+        while not await lock.scalar(LOCK, {"schema": SCHEMA}):  # noqa: ASYNC110 another process holds it
+            await asyncio.sleep(0.1)
+        await connection.run_sync(run)  # leaving the block closes the connections, which ends the lock
+
+
+if context.config.cmd_opts is not None:  # called from the command line: say what is done
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.INFO)
+
+if context.is_offline_mode():
+    run()
+else:
+    asyncio.run(run_online())

@@ -1,0 +1,87 @@
+"""What the tests run on: a PostgreSQL server of their own, or the one that TEST_DATABASE_URL names.
+
+Each worker creates a database there, migrates it and drops it. The database in DATABASE_URL is never used:
+the variable is overwritten here, before anything reads it.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+os.environ["DATABASE_URL"] = "postgresql://nobody@never-used.invalid/nothing"
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from httpx2 import ASGITransport, AsyncClient
+from sqlalchemy import URL, text
+
+from app.config import get_settings
+from app.database import DatabaseSessionManager, sessionmanager
+from app.database_url import parse_database_url
+from app.models import Base
+from dev.postgres import PostgresUnavailableError, running_postgres
+from tests.app import app
+from tests.tools import on_server
+
+PROJECT = Path(__file__).parents[1]
+NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start the server, once: the workers of xdist inherit the variable."""
+    if "TEST_DATABASE_URL" in os.environ:
+        return
+    stack = ExitStack()
+    session.config.add_cleanup(stack.close)
+    home = stack.enter_context(TemporaryDirectory(prefix="postgres-"))
+    try:
+        os.environ["TEST_DATABASE_URL"] = stack.enter_context(running_postgres(Path(home), *NOT_DURABLE))
+    except PostgresUnavailableError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    stack.callback(os.environ.pop, "TEST_DATABASE_URL")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_database() -> Generator[URL]:
+    """Create, migrate and finally drop the database of this worker; DATABASE_URL names it meanwhile."""
+    server = parse_database_url(os.environ["TEST_DATABASE_URL"])
+    url = server.set(database=f"test_{secrets.token_hex(6)}")
+    asyncio.run(on_server(server, f"CREATE DATABASE {url.database}"))
+    try:
+        os.environ["DATABASE_URL"] = url.render_as_string(hide_password=False)
+        get_settings.cache_clear()
+        command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
+        yield url
+    finally:
+        asyncio.run(on_server(server, f"DROP DATABASE {url.database} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def database() -> AsyncGenerator[DatabaseSessionManager]:
+    """Initialise the session manager; afterwards empty the tables, which tests really commit to."""
+    sessionmanager.init_db(get_settings())
+    try:
+        yield sessionmanager
+    finally:
+        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+        async with sessionmanager.session() as session:
+            await session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        await sessionmanager.close()
+
+
+@pytest.fixture
+async def client(database: DatabaseSessionManager) -> AsyncGenerator[AsyncClient]:
+    """A client of the application in this process; its requests go through the real get_db."""
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run the tests, and each test's fixtures, on asyncio."""
+    return "asyncio"

@@ -1,0 +1,104 @@
+"""Settings: what a DATABASE_URL may look like, and what a wrong value says."""
+
+import pytest
+from sqlalchemy import URL
+
+from app.config import Settings
+from app.database_url import parse_database_url
+from tests.tools import run
+
+SECRET = "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("text", "password", "host", "query"),
+    [
+        ("postgres://u:pw@h/db", "pw", "h", {}),
+        ("postgresql://u:pw@h/db", "pw", "h", {}),
+        ("postgresql+asyncpg://u:pw@h/db", "pw", "h", {}),
+        (" postgresql://u:pw@h/db\n", "pw", "h", {}),
+        ("postgresql://u:p%40%2F%23%25@h/db", "p@/#%", "h", {}),
+        ("postgresql://u:p@/#?:%w ü@h/db", "p@/#?:%w ü", "h", {}),
+        ("postgresql://u@h/db", None, "h", {}),
+        ("postgresql://u:@h/db", "", "h", {}),
+        ("postgresql://h/db", None, "h", {}),
+        ("postgresql://u:pw@[::1]:5433/db", "pw", "::1", {}),
+        ("postgresql://u:pw@/db?host=/run/postgresql", "pw", None, {"host": "/run/postgresql"}),
+        ("postgresql://u:pw@h/db?sslmode=require", "pw", "h", {"ssl": "require"}),
+        (
+            "postgresql://u:pw@h/db?sslmode=verify-full&channel_binding=require",
+            "pw",
+            "h",
+            {"ssl": "verify-full"},
+        ),
+        ("postgresql://u:pw@h/db?ssl=prefer", "pw", "h", {"ssl": "prefer"}),
+    ],
+)
+def test_a_url_is_taken_as_people_have_it(
+    text: str, password: str | None, host: str | None, query: dict[str, str]
+) -> None:
+    url = parse_database_url(text)
+    assert url.drivername == "postgresql+asyncpg"
+    assert (url.password, url.host, url.database, dict(url.query)) == (password, host, "db", query)
+    assert parse_database_url(url.render_as_string(hide_password=False)) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (SECRET, "not a URL"),
+        (f"postgresql:/u:{SECRET}@h/db", "not a URL"),
+        (f"{SECRET} ://u@h/db", "not a URL"),
+        (f"mysql://u:{SECRET}@h/db", "mysql:// is not supported"),
+        ("sqlite:///db", "sqlite:// is not supported"),
+        (f"postgresql+psycopg2://u:{SECRET}@h/db", r"postgresql\+psycopg2:// is not supported"),
+        (f"postgresql://u:{SECRET}@h:port/db", "host and port"),
+        (f"postgresql://u:{SECRET}@h", "a host and a database"),
+        (f"postgresql://u:{SECRET}@/db", "a host and a database"),
+        (f"postgresql://u:{SECRET}@h/db?sslmode=maybe", "sslmode"),
+        (f"postgresql://u:{SECRET}@h/db?pool=5", "unsupported parameters: pool"),
+    ],
+)
+def test_a_wrong_url_is_refused_without_repeating_it(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as refused:
+        parse_database_url(text)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("schema", ["x" * 63, "my-schema", "MySchema", 'Odd-Schema "x"', "user", "schéma"])
+def test_any_schema_that_postgresql_takes_is_taken(schema: str) -> None:
+    assert Settings(database_schema=schema).database_schema == schema
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("DATABASE_URL", "", "DATABASE_URL is not set"),
+        ("DATABASE_URL", f"mysql://u:{SECRET}@h/db", "DATABASE_URL: mysql:// is not supported"),
+        ("DATABASE_SCHEMA", "pg_mine", "DATABASE_SCHEMA: 'pg_mine' is not allowed"),
+        ("DATABASE_SCHEMA", "é" * 32, "DATABASE_SCHEMA: "),
+        ("DATABASE_POOL_SIZE", "0", "DATABASE_POOL_SIZE: Input should be greater than or equal to 1"),
+        ("DATABASE_MAX_OVERFLOW", "-1", "DATABASE_MAX_OVERFLOW: Input should be greater"),
+        ("DATABASE_POOL_TIMEOUT", "soon", "DATABASE_POOL_TIMEOUT: Input should be a valid number"),
+        ("DATABASE_POOL_RECYCLE", "-2", "DATABASE_POOL_RECYCLE: Input should be greater"),
+        ("DATABASE_POOL_PRE_PING", "perhaps", "DATABASE_POOL_PRE_PING: Input should be a valid boolean"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(variable: str, value: str, message: str) -> None:
+    done = run("-c", "import app.main", **{variable: value})
+    assert done.returncode == 3
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert SECRET not in done.stderr
+
+
+def test_several_workers_stop_when_a_setting_is_wrong() -> None:
+    done = run("-m", "fastapi", "run", "--workers", "2", "--port", "0", DATABASE_POOL_SIZE="0")
+    assert "DATABASE_POOL_SIZE: Input" in done.stderr
+    assert "stopping the parent process" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_way_of_printing_the_settings_shows_the_password() -> None:
+    settings = Settings(database_url=URL.create("postgresql+asyncpg", "u", SECRET, "h", database="d"))
+    assert SECRET not in f"{settings!r} {settings} {settings.database_url!r} {settings.database_url}"

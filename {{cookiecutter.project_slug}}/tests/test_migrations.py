@@ -1,0 +1,91 @@
+"""Migrations: complete, reversible, in the configured schema, and run once."""
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Generator
+
+import pytest
+from httpx2 import Client
+from sqlalchemy import URL
+
+from tests.tools import PROJECT, on_server, run, served
+
+
+@pytest.fixture
+def empty_database(own_database: URL) -> Generator[URL]:
+    """A database with nothing in it."""
+    url = own_database.set(database=f"{own_database.database}_empty")
+    asyncio.run(on_server(own_database, f"CREATE DATABASE {url.database}"))
+    try:
+        yield url
+    finally:
+        asyncio.run(on_server(own_database, f"DROP DATABASE {url.database} WITH (FORCE)"))
+
+
+def alembic(*arguments: str, **environment: str) -> str:
+    done = run("-m", "alembic", *arguments, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_migrations_make_what_the_models_say() -> None:
+    assert "No new upgrade operations detected" in alembic("check")
+
+
+def test_the_migrations_can_be_undone(empty_database: URL) -> None:
+    url = empty_database.render_as_string(hide_password=False)
+    for step in ["upgrade head", "downgrade base", "upgrade head", "check"]:
+        alembic(*step.split(), DATABASE_URL=url)
+
+
+def test_replicas_that_start_together_migrate_once(empty_database: URL) -> None:
+    environment = os.environ | {"DATABASE_URL": empty_database.render_as_string(hide_password=False)}
+    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    replicas = [
+        subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    output = [replica.communicate(timeout=60)[1] for replica in replicas]
+    assert [replica.returncode for replica in replicas] == [0, 0, 0]
+    assert sum("Running upgrade" in text for text in output) == 1
+
+
+def test_a_schema_of_any_name_is_migrated_and_served(empty_database: URL) -> None:
+    name = 'Odd-Schema "x"'
+    environment = {
+        "DATABASE_SCHEMA": name,
+        "DATABASE_URL": empty_database.render_as_string(hide_password=False),
+    }
+    alembic("upgrade", "head", **environment)
+    alembic("check", **environment)
+    with served(**environment) as server, Client(base_url=server) as client:
+        assert client.post("/users", json={"email": "ada@example.com"}).status_code == 201
+        assert client.get("/users/1").status_code == 200
+        assert client.get("/test/schema").json() == name
+    done = run("-m", "app.clear_users", "1", **environment)
+    assert done.stdout == "1 users deleted, 0 ids unknown.\n"
+    tables = "SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_tables WHERE schemaname = '{}'"
+    assert asyncio.run(on_server(empty_database, tables.format(name))) == "alembic_version notes users"
+    assert asyncio.run(on_server(empty_database, tables.format("public"))) is None
+
+
+def test_a_password_of_odd_characters_works(empty_database: URL) -> None:
+    role, password = f"odd_{secrets.token_hex(4)}", "p%40@/:#?%(x)s$ü'"
+    literal = password.replace("'", "''")
+    asyncio.run(on_server(empty_database, f"CREATE ROLE {role} LOGIN PASSWORD '{literal}'"))
+    try:
+        asyncio.run(on_server(empty_database, f"GRANT ALL ON DATABASE {empty_database.database} TO {role}"))
+        url = empty_database.set(username=role, password=password)
+        alembic("upgrade", "head", DATABASE_URL=url.render_as_string(hide_password=False))
+    finally:
+        asyncio.run(on_server(empty_database, f"DROP OWNED BY {role}"))
+        asyncio.run(on_server(empty_database, f"DROP ROLE {role}"))
+
+
+def test_the_sql_can_be_printed_without_a_database() -> None:
+    sql = alembic("upgrade", "head", "--sql")
+    assert "CREATE TABLE users" in sql
+    assert "CREATE SCHEMA IF NOT EXISTS" in sql

@@ -1,0 +1,260 @@
+"""The session manager: who gets which session, when it commits, and that it always ends."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import AsyncAdaptedQueuePool, Executable, delete, func, insert, select, text
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.config import get_settings
+from app.connections import ReadOnlySessionError
+from app.database import DatabaseNotInitializedError, DatabaseSessionManager, get_db, sessionmanager
+from app.models import User
+from tests.app import open_now
+from tests.tools import on_server
+
+NOTHING = {"sessions": 0, "connections": 0}
+
+
+async def add_user(session: AsyncSession, email: str = "ada@example.com") -> None:
+    session.add(User(email=email))
+    await session.flush()
+
+
+async def stored() -> int:
+    """Count the users, as any other connection sees them."""
+    async with sessionmanager.engine.connect() as connection:
+        return await connection.scalar(select(func.count()).select_from(User)) or 0
+
+
+async def test_success_commits(database: DatabaseSessionManager) -> None:
+    async with database.session() as session:
+        await add_user(session)
+        assert await stored() == 0
+    assert await stored() == 1
+    assert open_now() == NOTHING
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, asyncio.CancelledError])
+async def test_any_error_rolls_back_and_closes(
+    database: DatabaseSessionManager, error: type[BaseException]
+) -> None:
+    async def fail() -> None:
+        async with database.session() as session:
+            await add_user(session)
+            raise error
+
+    with pytest.raises(error):
+        await fail()
+    assert await stored() == 0
+    assert open_now() == NOTHING
+
+
+async def test_a_nested_block_joins_the_unit_of_work(database: DatabaseSessionManager) -> None:
+    async with database.session() as outer:
+        async with database.session() as inner:
+            assert inner is outer
+            await add_user(inner)
+        assert await stored() == 0
+    assert await stored() == 1
+    assert open_now() == NOTHING
+
+
+async def test_an_error_in_a_nested_block_undoes_the_whole_unit(database: DatabaseSessionManager) -> None:
+    async def fail() -> None:
+        async with database.session() as outer:
+            await add_user(outer)
+            async with database.session():
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
+    assert await stored() == 0
+
+
+async def test_a_child_task_has_a_session_of_its_own(database: DatabaseSessionManager) -> None:
+    async def child(email: str) -> AsyncSession:
+        async with database.session() as session:
+            await add_user(session, email)
+            return session
+
+    async with database.session() as parent:
+        children = await asyncio.gather(child("a@example.com"), child("b@example.com"))
+        assert len({parent, *children}) == 3
+        assert await stored() == 2
+        assert open_now()["sessions"] == 1
+    assert open_now() == NOTHING
+
+
+async def test_a_cancelled_task_leaves_nothing_behind(database: DatabaseSessionManager) -> None:
+    async def sleep() -> None:
+        async with database.session() as session:
+            await add_user(session)
+            await session.execute(text("SELECT pg_sleep(60)"))
+
+    task = asyncio.create_task(sleep())
+    while open_now() == NOTHING:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert open_now() == NOTHING
+    assert await stored() == 0
+
+
+@pytest.mark.usefixtures("database")
+async def test_an_abandoned_generator_leaves_nothing_behind() -> None:
+    async for session in get_db():
+        await add_user(session)
+        break  # the event loop ends the generator, in another task
+    del session
+    for _ in range(100):
+        if open_now() == NOTHING:
+            break
+        await asyncio.sleep(0.01)
+    assert open_now() == NOTHING
+    assert await stored() == 0
+
+
+async def test_a_session_that_ended_cannot_be_used_again(database: DatabaseSessionManager) -> None:
+    async with database.session() as session:
+        await add_user(session)
+    with pytest.raises(InvalidRequestError, match="permanently closed"):
+        await session.execute(select(1))
+    assert open_now() == NOTHING
+
+
+async def test_what_was_committed_can_be_read_without_a_session(database: DatabaseSessionManager) -> None:
+    async with database.session() as session:
+        user = User(email="ada@example.com")
+        session.add(user)
+    assert user.id == 1
+
+
+async def test_a_commit_after_a_caught_error_is_an_error(database: DatabaseSessionManager) -> None:
+    async def lose() -> None:
+        async with database.session() as session:
+            await add_user(session)
+            with pytest.raises(DBAPIError):
+                await session.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(DBAPIError, match="rolled back instead of committing"):
+        await lose()
+    assert await stored() == 0
+
+
+async def test_a_savepoint_undoes_one_statement_alone(database: DatabaseSessionManager) -> None:
+    async with database.session() as session:
+        await add_user(session)
+        with pytest.raises(DBAPIError):
+            async with session.begin_nested():
+                await session.execute(text("SELECT 1 / 0"))
+    assert await stored() == 1
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        insert(User).values(email="x@example.com"),
+        delete(User),
+        text("INSERT INTO users (email) VALUES ('x@example.com')"),
+        text("  delete from users"),
+        text("WITH gone AS (DELETE FROM users RETURNING 1) SELECT * FROM gone"),
+    ],
+    ids=str,
+)
+async def test_a_read_session_refuses_a_write(database: DatabaseSessionManager, write: Executable) -> None:
+    with pytest.raises(ReadOnlySessionError, match="SessionDep"):
+        async with database.read_session() as session:
+            await session.execute(write)
+    assert await stored() == 0
+    assert open_now() == NOTHING
+
+
+async def test_a_read_session_refuses_a_flush(database: DatabaseSessionManager) -> None:
+    async with database.read_session() as session:
+        with pytest.raises(ReadOnlySessionError):
+            await add_user(session)
+    assert await stored() == 0
+
+
+async def test_a_read_session_takes_queries_of_either_kind(database: DatabaseSessionManager) -> None:
+    async with database.read_session() as session:
+        assert await session.scalar(select(func.count()).select_from(User)) == 0
+        assert await session.scalar(text(" select count(*) FROM users")) == 0
+        async with database.read_session() as nested:
+            assert nested is session
+    assert open_now() == NOTHING
+
+
+async def test_a_read_inside_a_unit_of_work_sees_what_it_wrote(database: DatabaseSessionManager) -> None:
+    async with database.session() as session:
+        await add_user(session)
+        async with database.read_session() as reader:
+            assert await reader.scalar(select(func.count()).select_from(User)) == 1
+        assert open_now() == {"sessions": 1, "connections": 1}
+
+
+async def test_killed_idle_connections_fail_no_one(database: DatabaseSessionManager) -> None:
+    async def backend() -> int | None:
+        async with database.read_session() as session:
+            return await session.scalar(select(func.pg_backend_pid()))
+
+    idle = set(await asyncio.gather(*[backend() for _ in range(5)]))
+    for pid in idle:
+        await on_server(get_settings().database_url, f"SELECT pg_terminate_backend({pid})")
+    await asyncio.sleep(0.1)  # for the news to arrive
+    fresh = set(await asyncio.gather(*[backend() for _ in range(5)]))
+    assert len(fresh) == 5
+    assert not idle & fresh
+
+
+async def test_a_connection_left_in_a_transaction_is_replaced(database: DatabaseSessionManager) -> None:
+    async with database.engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        assert raw.driver_connection is not None
+        await raw.driver_connection.execute("BEGIN")  # behind SQLAlchemy's back: it will not roll back
+    async with database.session() as session:
+        await add_user(session)
+    assert await stored() == 1
+
+
+async def test_the_settings_reach_the_engine() -> None:
+    settings = get_settings().model_copy(
+        update={
+            "database_pool_size": 3, "database_max_overflow": 2, "database_pool_timeout": 0.1,
+            "database_pool_recycle": 77, "database_pool_pre_ping": True,
+        }
+    )  # fmt: skip
+    manager = DatabaseSessionManager()
+    manager.init_db(settings)
+    pool = manager.engine.pool
+    assert isinstance(pool, AsyncAdaptedQueuePool)
+    try:
+        assert (pool.size(), pool._max_overflow, pool.timeout()) == (3, 2, 0.1)
+        assert (pool._recycle, pool._pre_ping) == (77, True)
+    finally:
+        await manager.close()
+
+
+async def test_a_manager_that_is_not_initialised_says_what_to_call() -> None:
+    manager = DatabaseSessionManager()
+    with pytest.raises(DatabaseNotInitializedError, match="init_db"):
+        async with manager.session():
+            pass
+    with pytest.raises(DatabaseNotInitializedError):
+        async with manager.read_session():
+            pass
+    with pytest.raises(DatabaseNotInitializedError):
+        await manager.close()
+    with pytest.raises(DatabaseNotInitializedError):
+        _ = manager.session_maker
+
+
+async def test_initialising_twice_is_an_error(database: DatabaseSessionManager) -> None:
+    engine = database.engine
+    with pytest.raises(RuntimeError, match="close"):
+        database.init_db(get_settings())
+    assert database.engine is engine
