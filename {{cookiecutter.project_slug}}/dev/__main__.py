@@ -6,19 +6,18 @@ it, on the same database: `uv run python -m dev alembic current`.
 """
 
 import os
-import signal
 import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from threading import Thread
-from time import sleep
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from dotenv import dotenv_values
 from fastapi.cli import main as fastapi
 
+from dev.parent import end_with_parent
 from dev.postgres import PostgresUnavailableError, running_postgres
 
 PROJECT = Path(__file__).parents[1]
@@ -32,31 +31,15 @@ def main(arguments: list[str]) -> int:
         command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
         if arguments and not arguments[0].startswith("-"):
             return subprocess.run(arguments, check=False).returncode
-        sys.argv = ["fastapi", "dev", *arguments]
+        sys.argv = ["fastapi", "dev", "--entrypoint", "dev.served:app", *arguments]
         fastapi()
     return 0
 
 
-def end_with_parent() -> None:
-    """Stop this process when the one that started it is gone, even if that was killed with SIGKILL.
-
-    Without this a killed `uv run` would leave the server running, and a killed server its reloaded child.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            sleep(0.5)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    Thread(target=watch, daemon=True).start()
-
-
-if __name__ in {"__main__", "__mp_main__"}:  # the second: the child that reloads
-    end_with_parent()
 if __name__ == "__main__":
+    end_with_parent()
     os.chdir(PROJECT)
     try:
         sys.exit(main(sys.argv[1:]))
-    except PostgresUnavailableError as error:
+    except (PostgresUnavailableError, CommandError) as error:
         sys.exit(str(error))

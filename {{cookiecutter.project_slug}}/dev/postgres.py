@@ -21,6 +21,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 NOBODY = 65534
+# How root starts a server. In a namespace root's own files stay accessible under another user's number;
+# where a container forbids namespaces, another user has to own the files.
+NAMESPACE = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
+OTHER_USER = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 
 
 class PostgresUnavailableError(Exception):
@@ -37,7 +41,7 @@ def running_postgres(home: Path, *options: str) -> Generator[str]:
     Raises:
         PostgresUnavailableError: there is no wheel for this platform, or the server does not start.
     """
-    _programs(), _as_ordinary_user()  # raise before anything is created
+    check_available()
     home = home.resolve()
     (home / "users").mkdir(mode=0o700, parents=True, exist_ok=True)
     home.chmod(0o700)
@@ -52,6 +56,16 @@ def running_postgres(home: Path, *options: str) -> Generator[str]:
             yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
         finally:
             user.release()
+
+
+def check_available() -> None:
+    """Check that a server can be run here.
+
+    Raises:
+        PostgresUnavailableError: it cannot.
+    """
+    _programs()
+    _as_ordinary_user()
 
 
 @contextmanager
@@ -87,6 +101,8 @@ def _create(home: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
     password.touch(mode=0o600)
     password.write_text(secrets.token_urlsafe(24))
+    _hand_over(home)
+    _hand_over(password)
     _run(
         home, "initdb", "--pgdata", new, "--username", "postgres", "--pwfile", password,
         "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C",
@@ -154,22 +170,26 @@ def _programs() -> Path:
 
 @cache
 def _as_ordinary_user() -> list[str]:
-    """Return what to put before a command so that it does not run as root, which PostgreSQL refuses.
-
-    In a user namespace root's own files stay accessible under another user's number.
-    """
+    """Return what to put before a command so that it does not run as root, which PostgreSQL refuses."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return []
-    namespace = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
-    try:
-        subprocess.run([*namespace, "true"], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise PostgresUnavailableError(
-            "PostgreSQL does not run as root, and this machine does not let root become another user "
-            "(unshare --user). Run this as an ordinary user, or set DATABASE_URL (for tests: "
-            "TEST_DATABASE_URL) to a server of yours."
-        ) from error
-    return namespace
+    for command in (NAMESPACE, OTHER_USER):
+        try:
+            subprocess.run([*command, _programs() / "postgres", "--version"], capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return command
+    raise PostgresUnavailableError(
+        "PostgreSQL does not run as root, and this machine lets root neither make a user namespace (unshare) "
+        "nor run the program as another user (setpriv). Run this as an ordinary user, or set DATABASE_URL "
+        "(for tests: TEST_DATABASE_URL) to a server of yours."
+    )
+
+
+def _hand_over(path: Path) -> None:
+    """Give a file of root's to the user that the server runs as, where that is another one."""
+    if _as_ordinary_user() is OTHER_USER:
+        os.chown(path, NOBODY, NOBODY)
 
 
 if __name__ == "__main__":  # the guard: the pipe closes when the process at its other end is gone

@@ -6,11 +6,14 @@ serves whatever DATABASE_SCHEMA says, raw SQL included.
 
 import asyncio
 import logging
+from contextlib import aclosing
 from typing import Any
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import BLANK_SCHEMA, Connection, MetaData, NullPool, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateSchema
 
 from app.config import get_settings
@@ -48,6 +51,14 @@ def run(connection: Connection | None = None) -> None:
         context.run_migrations()
 
 
+async def connect(engine: AsyncEngine) -> AsyncConnection:
+    """Connect; where that fails, have Alembic say so in one line."""
+    try:
+        return await engine.connect()
+    except DBAPIError as error:
+        raise CommandError(f"No connection to the database: {error.orig}") from None
+
+
 async def run_online() -> None:
     """Run the revisions once, however many replicas start at the same moment.
 
@@ -58,7 +69,7 @@ async def run_online() -> None:
         get_settings().database_url, connect_args=connect_args(get_settings()), poolclass=NullPool
     )
     lock_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-    async with lock_engine.connect() as lock, engine.connect() as connection:
+    async with aclosing(await connect(lock_engine)) as lock, aclosing(await connect(engine)) as connection:
         while not await lock.scalar(LOCK, {"schema": SCHEMA}):  # noqa: ASYNC110 another process holds it
             await asyncio.sleep(0.1)
         await connection.run_sync(run)  # leaving the block closes the connections, which ends the lock
