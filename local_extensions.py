@@ -1,15 +1,23 @@
 """What the template adds to Jinja."""
 
+import json
+
 from jinja2 import Environment
 from jinja2.ext import Extension
 
 
-class PlainJson(Extension):
-    """Let `| tojson` write every character as itself.
+def in_quotes(text: object) -> str:
+    """Return the text as it stands between double quotes in Python, TOML, YAML and JSON alike.
 
-    Its escapes are JSON's: Python reads those of an emoji as two halves, and TOML refuses them.
+    The quotes stay in the template, which is thereby valid Python or TOML before it is rendered.
     """
+    escaped = json.dumps(str(text), ensure_ascii=False)[1:-1]
+    return escaped.replace("\x7f", "\\u007f")  # which TOML does not take as it is
+
+
+class Filters(Extension):
+    """The template's own filters."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": True}
+        environment.filters["in_quotes"] = in_quotes

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-DATABASE_URL = {{ cookiecutter.database_url | tojson }}  # fmt: skip
+DATABASE_URL = "{{ cookiecutter.database_url | in_quotes }}"
 
 
 def write_env(database_url: str) -> None:
@@ -11,7 +11,9 @@ def write_env(database_url: str) -> None:
     env.touch(mode=0o600)
     example = Path(".env.example").read_text(encoding="utf-8")
     settings = example.partition("\n\n")[2]
-    env.write_text(settings.replace("DATABASE_URL=", f"DATABASE_URL={quote(database_url)}", 1), encoding="utf-8")
+    env.write_text(
+        settings.replace("DATABASE_URL=", f"DATABASE_URL={quote(database_url)}", 1), encoding="utf-8"
+    )
 
 
 def quote(url: str) -> str:

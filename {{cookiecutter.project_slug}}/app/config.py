@@ -12,9 +12,9 @@ from sqlalchemy import URL
 from app.database_url import parse_database_url
 
 # fmt: off
-PROJECT_NAME = {{ cookiecutter.project_name | tojson }}
-DESCRIPTION = {{ cookiecutter.description | tojson }}
-DATABASE_SCHEMA = {{ cookiecutter.database_schema | tojson }}
+PROJECT_NAME: str = "{{ cookiecutter.project_name | in_quotes }}"
+DESCRIPTION: str = "{{ cookiecutter.description | in_quotes }}"
+DATABASE_SCHEMA: str = "{{ cookiecutter.database_schema | in_quotes }}"
 # fmt: on
 
 

@@ -109,6 +109,9 @@ class DatabaseSessionManager:
         if sessions.registry.has():
             yield sessions()
             return
+        if self._read_sessions.registry.has():
+            # Return its connection: tasks that hold one while they wait for another can starve the pool.
+            await self._read_sessions().commit()
         async with _opened(sessions) as session:
             yield session
             await session.commit()

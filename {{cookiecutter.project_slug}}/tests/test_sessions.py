@@ -197,6 +197,20 @@ async def test_a_read_inside_a_unit_of_work_sees_what_it_wrote(database: Databas
         assert open_now() == {"sessions": 1, "connections": 1}
 
 
+async def test_a_unit_of_work_takes_over_the_connection_of_a_read(
+    database: DatabaseSessionManager,
+) -> None:
+    async with database.read_session() as reader:
+        await reader.scalar(select(1))
+        async with database.session() as session:
+            assert session is not reader
+            assert open_now() == {"sessions": 2, "connections": 0}
+            await add_user(session)
+            assert open_now() == {"sessions": 2, "connections": 1}
+        assert await reader.scalar(select(func.count()).select_from(User)) == 1
+    assert open_now() == NOTHING
+
+
 async def test_killed_idle_connections_fail_no_one(database: DatabaseSessionManager) -> None:
     async def backend() -> int | None:
         async with database.read_session() as session:

@@ -1,0 +1,61 @@
+"""`bake`: render the template as cookiecutter does, away from the user's own configuration."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cookiecutter.main import cookiecutter
+
+TEMPLATE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class BakedProject:
+    """A rendered project."""
+
+    path: Path
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def read(self, name: str) -> str:
+        return (self.path / name).read_bytes().decode()
+
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.path.rglob("*") if path.is_file())
+
+
+Bake = Callable[..., BakedProject]
+
+
+@pytest.fixture(scope="session")
+def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
+    """Return a function that renders the template with the answers it is given."""
+    home = tmp_path_factory.mktemp("cookiecutter")
+    config = {"replay_dir": str(home / "replay"), "cookiecutters_dir": str(home / "cookiecutters")}
+
+    def bake(**answers: str) -> BakedProject:
+        output = tmp_path_factory.mktemp("baked")
+        project = cookiecutter(
+            str(TEMPLATE), no_input=True, extra_context=answers, output_dir=str(output), default_config=config
+        )
+        return BakedProject(Path(project))
+
+    return bake
+
+
+@pytest.fixture(scope="session")
+def environment(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables under which `uv run` finds the dependencies of rendered projects, installed once."""
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        # What the caller's own project or this machine has set must not reach a rendered one.
+        if not name.startswith(("DATABASE_", "TEST_DATABASE_", "PYTEST_", "VIRTUAL_ENV", "PYTHONDONTWRITE"))
+    }
+    variables["UV_PROJECT_ENVIRONMENT"] = str(tmp_path_factory.mktemp("environment") / "venv")
+    subprocess.run(["uv", "sync", "--quiet"], cwd=bake().path, env=variables, check=True)
+    return variables

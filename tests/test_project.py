@@ -1,0 +1,120 @@
+"""Rendered projects pass their own checks, and the template's Python passes them unrendered."""
+
+import os
+import re
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from httpx2 import Client, TransportError
+
+from tests.conftest import TEMPLATE, Bake, BakedProject
+
+ARTICLE = {
+    "project_name": 'The "Article\'s" Service',
+    "project_slug": "article",
+    "database_schema": 'Odd-Schema "x"',
+    "pool_size": "100",
+    "max_overflow": "0",
+    "pool_pre_ping": "no",
+}
+CHECKS = ["ruff check .", "ruff format --check .", "mypy", "ty check", "pytest -q -n 2"]
+
+
+@pytest.fixture(scope="module", params=[{}, ARTICLE], ids=["defaults", "article"])
+def project(request: pytest.FixtureRequest, bake: Bake) -> BakedProject:
+    """A project with the default answers, and one with the article's numbers and a schema of odd name."""
+    return bake(**request.param)
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_rendered_project_passes_its_own_check(
+    project: BakedProject, environment: dict[str, str], check: str
+) -> None:
+    run(["uv", "run", *check.split()], project.path, environment)
+
+
+def test_the_checks_are_the_ones_that_the_rendered_ci_runs(bake: Bake) -> None:
+    for ci, name in [("github", ".github/workflows/ci.yml"), ("gitlab", ".gitlab-ci.yml")]:
+        text = bake(ci=ci).read(name)
+        for check in CHECKS:
+            assert f"uv run {check.partition(' -')[0]}" in text
+
+
+def test_the_migrations_check_of_the_rendered_ci_passes(bake: Bake, environment: dict[str, str]) -> None:
+    run(["uv", "run", "python", "-m", "dev", "alembic", "check"], bake().path, environment)
+
+
+@pytest.mark.parametrize("check", ["ruff check .", "ruff format --check .", "mypy"])
+def test_the_template_itself_passes_its_checks(check: str) -> None:
+    run(["uv", "run", *check.split()], TEMPLATE, dict(os.environ))
+
+
+def test_the_python_passes_unrendered(environment: dict[str, str], tmp_path: Path) -> None:
+    """What an editor shows of the template's own files is clean; `app/config.py` alone holds answers."""
+    source = TEMPLATE / "{{cookiecutter.project_slug}}"
+    config = tmp_path / "mypy.toml"
+    settings = (source / "pyproject.toml").read_text(encoding="utf-8")
+    config.write_text(settings + '\n[[tool.mypy.overrides]]\nmodule = ["app.config"]\nignore_errors = true\n')
+    venv = environment["UV_PROJECT_ENVIRONMENT"]
+    variables = environment | {"RUFF_NO_CACHE": "true", "MYPY_CACHE_DIR": str(tmp_path / "cache")}
+    for check in [
+        "ruff check --exclude app/config.py",
+        "ruff format --check --exclude app/config.py",
+        f"mypy --config-file {config}",
+        f"ty check --exclude app/config.py --python {venv}",
+    ]:
+        command = ["uv", "run", "--no-project", "--python", venv, *check.split()]
+        run(command, source, variables | {"VIRTUAL_ENV": venv})
+
+
+def test_the_first_command_serves_a_user_from_a_real_database(
+    bake: Bake, environment: dict[str, str]
+) -> None:
+    """As the README says: render, `uv run python -m dev`, and a request is answered."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["uv", "run", "python", "-m", "dev", "--port", str(port)]
+    server = subprocess.Popen(command, cwd=bake().path, env=environment)
+    try:
+        with Client(base_url=f"http://127.0.0.1:{port}") as client:
+            wait_until_served(client)
+            created = client.post("/users", json={"email": "ada@example.com"})
+            assert created.status_code == 201
+            assert client.get(f"/users/{created.json()['id']}").json() == created.json()
+            assert "swagger" in client.get("/docs").text
+            assert client.get("/openapi.json").json()["info"]["title"] == "My Service"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def wait_until_served(client: Client) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            client.get("/health/ready").raise_for_status()
+        except TransportError:
+            assert time.monotonic() < deadline, "the service does not answer"
+            time.sleep(0.1)
+        else:
+            return
+
+
+def test_the_readmes_speak_of_files_that_exist(bake: Bake) -> None:
+    project = bake()
+    for folder in (project.path, TEMPLATE):
+        readme = (folder / "README.md").read_text(encoding="utf-8")
+        named = re.findall(r"`((?:app|dev|tests|migrations|hooks|benchmarks)/[\w./]*)`", readme)
+        assert named
+        # The README's own examples are about things that the reader is to add.
+        missing = [name for name in named if "thing" not in name]
+        assert [name for name in missing if not (project.has(name) or (TEMPLATE / name).exists())] == []
