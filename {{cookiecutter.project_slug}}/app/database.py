@@ -11,17 +11,10 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import (
-    AsyncEngine,
-    AsyncSession,
-    async_scoped_session,
-    async_sessionmaker,
-    create_async_engine,
-)
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 
 from app.config import Settings
-from app.connections import connect_args, discard_unusable, refuse_writes
+from app.engine import create_engine, create_read_engine
 
 
 class DatabaseNotInitializedError(RuntimeError):
@@ -35,64 +28,42 @@ class DatabaseNotInitializedError(RuntimeError):
 
 
 class DatabaseSessionManager:
-    """Owns the engine and gives each asyncio task its own session, for as long as the task needs it."""
+    """Owns the engine, and gives each asyncio task its own session for as long as the task needs it.
+
+    Before `init_db` and after `close` everything else raises `DatabaseNotInitializedError`.
+    """
 
     def __init__(self) -> None:
         self._engine: AsyncEngine | None = None
 
     def init_db(self, settings: Settings) -> None:
-        """Create the engine and the session factories. Connects to nothing yet.
+        """Create the engine and what makes its sessions. Connects to nothing yet.
 
         Raises:
             RuntimeError: it was called before, and `close` was not.
         """
         if self._engine is not None:
             raise RuntimeError("The database is initialised already: call close() first.")
-        self._engine = create_async_engine(
-            settings.database_url,
-            connect_args=connect_args(settings),
-            pool_size=settings.database_pool_size,
-            max_overflow=settings.database_max_overflow,
-            pool_timeout=settings.database_pool_timeout,
-            pool_recycle=settings.database_pool_recycle,
-            pool_pre_ping=settings.database_pool_pre_ping,
-            pool_use_lifo=True,  # lets connections that a quiet hour does not need go idle and end
-        )
-        event.listen(self._engine.sync_engine, "checkout", discard_unusable)
-        # The same pool. A statement is its own transaction: no BEGIN before it, no ROLLBACK after it.
-        reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        event.listen(reader.sync_engine, "before_cursor_execute", refuse_writes)
+        self._engine = create_engine(settings)
         self._sessions = _scoped_sessions(self._engine)
-        self._read_sessions = _scoped_sessions(reader)
+        self._read_sessions = _scoped_sessions(create_read_engine(self._engine))
 
     async def close(self) -> None:
-        """Close the pool's connections.
-
-        Raises:
-            DatabaseNotInitializedError: there is nothing to close.
-        """
+        """Close the connections that are in the pool."""
         engine, self._engine = self.engine, None
         await engine.dispose()
 
     @property
     def engine(self) -> AsyncEngine:
-        """The engine.
-
-        Raises:
-            DatabaseNotInitializedError: before `init_db` and after `close`.
-        """
+        """The engine."""
         if self._engine is None:
             raise DatabaseNotInitializedError
         return self._engine
 
     @property
     def session_maker(self) -> async_sessionmaker[AsyncSession]:
-        """The factory of the sessions, for one whose end you see to yourself.
-
-        Raises:
-            DatabaseNotInitializedError: before `init_db` and after `close`.
-        """
-        return self._scoped(read_only=False).session_factory
+        """The factory of the sessions, for one whose commit and end you see to yourself."""
+        return self._registries()[0].session_factory
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[AsyncSession]:
@@ -102,41 +73,39 @@ class DatabaseSessionManager:
         block. Another task gets a session of its own.
 
         Raises:
-            DatabaseNotInitializedError: before `init_db` and after `close`.
             sqlalchemy.exc.SQLAlchemyError: the commit failed; nothing was written.
         """
-        sessions = self._scoped(read_only=False)
+        sessions, read_sessions = self._registries()
         if sessions.registry.has():
             yield sessions()
             return
-        if self._read_sessions.registry.has():
+        if read_sessions.registry.has():
             # Return its connection: tasks that hold one while they wait for another can starve the pool.
-            await self._read_sessions().commit()
+            await read_sessions().commit()
         async with _opened(sessions) as session:
             yield session
             await session.commit()
 
     @asynccontextmanager
     async def read_session(self) -> AsyncGenerator[AsyncSession]:
-        """A session for queries, each of them one round trip; it has no transaction to keep them consistent.
+        """A session for queries, each of them one round trip; no transaction makes them agree.
 
         Inside a unit of work of the same task it is that unit's session, and sees what the unit wrote.
 
         Raises:
-            DatabaseNotInitializedError: before `init_db` and after `close`.
             ReadOnlySessionError: on any statement but a query.
         """
-        for sessions in (self._scoped(read_only=False), self._scoped(read_only=True)):
+        for sessions in self._registries():
             if sessions.registry.has():
                 yield sessions()
                 return
-        async with _opened(self._scoped(read_only=True)) as session:
+        async with _opened(self._read_sessions) as session:
             yield session
 
-    def _scoped(self, *, read_only: bool) -> async_scoped_session[AsyncSession]:
+    def _registries(self) -> tuple[async_scoped_session[AsyncSession], async_scoped_session[AsyncSession]]:
         if self._engine is None:
             raise DatabaseNotInitializedError
-        return self._read_sessions if read_only else self._sessions
+        return self._sessions, self._read_sessions
 
 
 def _scoped_sessions(engine: AsyncEngine) -> async_scoped_session[AsyncSession]:

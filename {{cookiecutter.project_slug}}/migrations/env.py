@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.schema import CreateSchema
 
 from app.config import get_settings
-from app.connections import connect_args
+from app.engine import connect_args
 from app.models import Base
 
 SCHEMA = get_settings().database_schema

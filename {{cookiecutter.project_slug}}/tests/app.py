@@ -50,10 +50,9 @@ async def still_open() -> dict[str, int]:
 
 def open_now() -> dict[str, int]:
     """Count the tasks that have a session and the connections that are checked out."""
-    registries = [sessionmanager._scoped(read_only=read_only).registry for read_only in (False, True)]
     pool = sessionmanager.engine.pool
     assert isinstance(pool, AsyncAdaptedQueuePool)
     return {
-        "sessions": sum(len(registry.registry) for registry in registries),
+        "sessions": sum(len(sessions.registry.registry) for sessions in sessionmanager._registries()),
         "connections": pool.checkedout(),
     }

@@ -8,8 +8,8 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import get_settings
-from app.connections import ReadOnlySessionError
 from app.database import DatabaseNotInitializedError, DatabaseSessionManager, get_db, sessionmanager
+from app.engine import ReadOnlySessionError
 from app.models import User
 from tests.app import open_now
 from tests.tools import on_server
@@ -162,6 +162,10 @@ async def test_a_savepoint_undoes_one_statement_alone(database: DatabaseSessionM
         text("INSERT INTO users (email) VALUES ('x@example.com')"),
         text("  delete from users"),
         text("WITH gone AS (DELETE FROM users RETURNING 1) SELECT * FROM gone"),
+        select(delete(User).returning(User.id).cte()),
+        text("INSERT INTO users (email) VALUES ('x@example.com') RETURNING id").columns(User.id),
+        text("/* SELECT */ DELETE FROM users"),
+        text("CALL refresh()"),
     ],
     ids=str,
 )
@@ -180,10 +184,23 @@ async def test_a_read_session_refuses_a_flush(database: DatabaseSessionManager) 
     assert await stored() == 0
 
 
-async def test_a_read_session_takes_queries_of_either_kind(database: DatabaseSessionManager) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [
+        select(User),
+        select(User.id).limit(1).union_all(select(User.id).limit(1)),
+        select(select(User).cte()),
+        text(" select count(*) FROM users"),
+        text("/* why */ -- and how\n(SELECT 1)"),
+        text("WITH them AS (SELECT * FROM users) SELECT * FROM them"),
+        text("VALUES (1)"),
+        text("SHOW search_path"),
+    ],
+    ids=str,
+)
+async def test_a_read_session_takes_any_query(database: DatabaseSessionManager, query: Executable) -> None:
     async with database.read_session() as session:
-        assert await session.scalar(select(func.count()).select_from(User)) == 0
-        assert await session.scalar(text(" select count(*) FROM users")) == 0
+        await session.execute(query)
         async with database.read_session() as nested:
             assert nested is session
     assert open_now() == NOTHING

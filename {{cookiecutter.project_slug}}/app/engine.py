@@ -1,13 +1,20 @@
-"""What each connection to the database is made with, and checked for, on its way through the pool."""
+"""The engine: its pool, what each connection is made with, and what it is checked for."""
 
+import re
 from typing import Any
 
 import asyncpg
+from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.config import Settings
 
-QUERIES = ("SELECT", "VALUES", "TABLE", "SHOW")
+# A query begins so, after white space, brackets and comments.
+QUERY = re.compile(
+    r"(?:\s|\(|--[^\n]*\n|/\*[\s\S]*?\*/)*(?P<verb>SELECT|WITH|VALUES|TABLE|SHOW)\b", re.IGNORECASE
+)
+WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 
 
 class ReadOnlySessionError(RuntimeError):
@@ -15,9 +22,32 @@ class ReadOnlySessionError(RuntimeError):
 
     def __init__(self, statement: str) -> None:
         super().__init__(
-            f"{statement.split(maxsplit=1)[0]} was sent through a read session. "
+            f"A read session takes queries only, not {statement[:60]!r}. "
             "To write, take SessionDep in a route, or sessionmanager.session() elsewhere."
         )
+
+
+def create_engine(settings: Settings) -> AsyncEngine:
+    """Return the engine that the settings describe. It connects when it is first used."""
+    engine = create_async_engine(
+        settings.database_url,
+        connect_args=connect_args(settings),
+        pool_size=settings.database_pool_size,
+        max_overflow=settings.database_max_overflow,
+        pool_timeout=settings.database_pool_timeout,
+        pool_recycle=settings.database_pool_recycle,
+        pool_pre_ping=settings.database_pool_pre_ping,
+        pool_use_lifo=True,  # lets connections that a quiet hour does not need go idle and end
+    )
+    event.listen(engine.sync_engine, "checkout", discard_unusable)
+    return engine
+
+
+def create_read_engine(engine: AsyncEngine) -> AsyncEngine:
+    """Return an engine on the same pool for queries alone: no BEGIN before them, no ROLLBACK after."""
+    read_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+    event.listen(read_engine.sync_engine, "before_cursor_execute", refuse_writes)
+    return read_engine
 
 
 class CommitVerifyingConnection(asyncpg.Connection):
@@ -77,15 +107,12 @@ def discard_unusable(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
         raise DisconnectionError
 
 
-def refuse_writes(
-    _conn: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: Any
-) -> None:
-    """Let nothing but queries through: `select()` constructs, and raw SQL that begins like one.
+def refuse_writes(_conn: Any, _cursor: Any, statement: str, _params: Any, _context: Any, _many: Any) -> None:
+    """Let nothing but queries through, whether SQLAlchemy wrote them or you did.
 
     Raises:
-        ReadOnlySessionError: it is something else.
+        ReadOnlySessionError: the statement is none, or its WITH clause writes.
     """
-    compiled = context.compiled
-    is_select = compiled is not None and getattr(compiled.statement, "is_select", False)
-    if not is_select and not statement.lstrip().upper().startswith(QUERIES):
+    query = QUERY.match(statement)
+    if query is None or (query["verb"].upper() == "WITH" and WRITE.search(statement)):
         raise ReadOnlySessionError(statement)
