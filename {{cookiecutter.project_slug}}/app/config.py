@@ -17,6 +17,11 @@ DESCRIPTION: str = "{{ cookiecutter.description | in_quotes }}"
 DATABASE_SCHEMA: str = "{{ cookiecutter.database_schema | in_quotes }}"
 # fmt: on
 
+HOW_TO_SET = (
+    "not set. Set it in the environment or in .env, for example to postgresql://user:password@host/database. "
+    "`uv run python -m dev` brings a database of its own, also for a command: `uv run python -m dev COMMAND`."
+)
+
 
 def check_schema(name: str) -> str:
     """Return the name of the schema if PostgreSQL takes it.
@@ -62,11 +67,7 @@ def get_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):
-            print(_explain(str(problem["loc"][0]).upper(), problem["msg"]), file=sys.stderr)
+            variable = str(problem["loc"][0]).upper()
+            message = HOW_TO_SET if problem["type"] == "missing" else problem["msg"]
+            print(f"{variable}: {message.removeprefix('Value error, ')}", file=sys.stderr)
         sys.exit(3)
-
-
-def _explain(variable: str, message: str) -> str:
-    if message == "Field required":
-        return f"{variable} is not set. Set it in the environment or in .env, for example to postgresql://user:password@host/database."
-    return f"{variable}: {message.removeprefix('Value error, ')}"

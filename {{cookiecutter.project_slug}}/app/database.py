@@ -90,10 +90,11 @@ class DatabaseSessionManager:
     async def read_session(self) -> AsyncGenerator[AsyncSession]:
         """A session for queries, each of them one round trip; no transaction makes them agree.
 
-        Inside a unit of work of the same task it is that unit's session, and sees what the unit wrote.
+        Inside a unit of work of the same task it is that unit's session, which sees what the unit wrote and
+        may write.
 
         Raises:
-            ReadOnlySessionError: on any statement but a query.
+            ReadOnlySessionError: when a session of its own is sent anything but a query.
         """
         for sessions in self._registries():
             if sessions.registry.has():

@@ -1,6 +1,7 @@
 """The engine: its pool, what each connection is made with, and what it is checked for."""
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -10,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.config import Settings
 
-# A query begins so, after white space, brackets and comments.
+# A query begins so, after white space, brackets and comments; and has none of the other words.
 QUERY = re.compile(
-    r"(?:\s|\(|--[^\n]*\n|/\*[\s\S]*?\*/)*(?P<verb>SELECT|WITH|VALUES|TABLE|SHOW)\b", re.IGNORECASE
+    r"(?:\s|\(|--[^\n]*\n|/\*[\s\S]*?\*/)*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN)\b", re.IGNORECASE
 )
-WRITE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+WRITE = re.compile(r"(?<![.\w])(?:INSERT|UPDATE|DELETE|MERGE|INTO)\b", re.IGNORECASE)
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 class ReadOnlySessionError(RuntimeError):
@@ -90,11 +92,12 @@ def connect_args(settings: Settings) -> dict[str, Any]:
 
     Set at connect, the search path costs no round trip and no rollback can undo it.
     """
-    quoted_schema = settings.database_schema.replace('"', '""')
-    return {
-        "async_creator_fn": connect,
-        "server_settings": {"search_path": f'"{quoted_schema}"'},
-    }
+    return {"async_creator_fn": connect, "server_settings": {"search_path": quoted_schema(settings)}}
+
+
+def quoted_schema(settings: Settings) -> str:
+    """Return the name of the schema as SQL has it, whatever is in it."""
+    return '"' + settings.database_schema.replace('"', '""') + '"'
 
 
 def discard_unusable(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
@@ -111,8 +114,13 @@ def refuse_writes(_conn: Any, _cursor: Any, statement: str, _params: Any, _conte
     """Let nothing but queries through, whether SQLAlchemy wrote them or you did.
 
     Raises:
-        ReadOnlySessionError: the statement is none, or its WITH clause writes.
+        ReadOnlySessionError: the statement writes, or locks rows, which would be released at once.
     """
-    query = QUERY.match(statement)
-    if query is None or (query["verb"].upper() == "WITH" and WRITE.search(statement)):
+    if not is_query(statement):
         raise ReadOnlySessionError(statement)
+
+
+@lru_cache(maxsize=1_000)
+def is_query(statement: str) -> bool:
+    """Tell whether the SQL only reads, as far as its text shows: a function that it calls may write."""
+    return QUERY.match(statement) is not None and WRITE.search(QUOTED.sub("", statement)) is None

@@ -1,4 +1,4 @@
-"""Tables. After a change: `uv run alembic revision --autogenerate -m "what changed"`."""
+"""Tables. After a change: `uv run python -m dev alembic revision --autogenerate -m "what changed"`."""
 
 from datetime import datetime
 

@@ -30,7 +30,10 @@ def main(arguments: list[str]) -> int:
         os.environ["DATABASE_URL"] = url
         command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
         if arguments and not arguments[0].startswith("-"):
-            return subprocess.run(arguments, check=False).returncode
+            try:
+                return subprocess.run(arguments, check=False).returncode
+            except FileNotFoundError:
+                sys.exit(f"There is no command {arguments[0]!r}.")
         sys.argv = ["fastapi", "dev", "--entrypoint", "dev.served:app", *arguments]
         fastapi()
     return 0
@@ -43,3 +46,5 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except (PostgresUnavailableError, CommandError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:  # before the server handled it
+        sys.exit(130)

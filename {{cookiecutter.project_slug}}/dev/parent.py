@@ -5,6 +5,8 @@ import signal
 from threading import Thread
 from time import sleep
 
+GRACE = 3.0  # seconds
+
 
 def end_with_parent() -> None:
     """Stop this process when the one that started it is gone, even if that was killed with SIGKILL.
@@ -18,5 +20,7 @@ def end_with_parent() -> None:
         while os.getppid() == parent:
             sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
+        sleep(GRACE)
+        os._exit(1)  # a request was still open: the server waits for it, nobody waits for the server
 
     Thread(target=watch, daemon=True).start()

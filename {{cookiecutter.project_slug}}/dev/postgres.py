@@ -78,6 +78,8 @@ def _guard(home: Path) -> Generator[None]:
         yield
     finally:
         guard.communicate()
+        if guard.returncode:  # it was killed
+            _stop_if_unused(home)
 
 
 def _stop_if_unused(home: Path) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import BLANK_SCHEMA, Connection, MetaData, NullPool, text
+from sqlalchemy import BLANK_SCHEMA, Connection, MetaData, NullPool, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateSchema
 
 from app.config import get_settings
-from app.engine import connect_args
+from app.engine import connect_args, quoted_schema
 from app.models import Base
 
 SCHEMA = get_settings().database_schema
@@ -47,7 +47,10 @@ def run(connection: Connection | None = None) -> None:
         literal_binds=connection is None,
     )
     with context.begin_transaction():
-        context.execute(CreateSchema(SCHEMA, if_not_exists=True))
+        if connection is None:
+            context.execute(f"SET search_path TO {quoted_schema(get_settings())}")
+        if connection is None or not inspect(connection).has_schema(SCHEMA):
+            context.execute(CreateSchema(SCHEMA, if_not_exists=True))
         context.run_migrations()
 
 
@@ -76,8 +79,9 @@ async def run_online() -> None:
 
 
 if context.config.cmd_opts is not None:  # called from the command line: say what is done
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("alembic.runtime.migration").setLevel(logging.INFO)
+    logger = logging.getLogger("alembic.runtime.migration")
+    logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.INFO)
 
 if context.is_offline_mode():
     run()

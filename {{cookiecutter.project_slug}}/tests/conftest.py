@@ -1,7 +1,7 @@
 """What the tests run on: a PostgreSQL server of their own, or the one that TEST_DATABASE_URL names.
 
 Each worker creates a database there, migrates it and drops it. The database in DATABASE_URL is never used:
-the variable is overwritten here, before anything reads it.
+the settings are overwritten here, before anything reads them.
 """
 
 import asyncio
@@ -12,7 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-os.environ["DATABASE_URL"] = "postgresql://nobody@never-used.invalid/nothing"
+os.environ.update(  # whatever was answered, and whatever is in .env
+    DATABASE_URL="postgresql://nobody@never-used.invalid/nothing",
+    DATABASE_POOL_SIZE="10",
+    DATABASE_MAX_OVERFLOW="0",
+    DATABASE_POOL_TIMEOUT="5",
+    DATABASE_POOL_RECYCLE="1800",
+    DATABASE_POOL_PRE_PING="false",
+)
 
 import pytest
 from alembic import command
@@ -25,7 +32,7 @@ from app.database import DatabaseSessionManager, sessionmanager
 from app.database_url import parse_database_url
 from app.models import Base
 from dev.postgres import PostgresUnavailableError, running_postgres
-from tests.app import app
+from tests.routes import app
 from tests.tools import on_server
 
 PROJECT = Path(__file__).parents[1]
@@ -34,7 +41,7 @@ NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Start the server, once: the workers of xdist inherit the variable."""
-    if "TEST_DATABASE_URL" in os.environ:
+    if os.environ.get("TEST_DATABASE_URL"):
         return
     stack = ExitStack()
     session.config.add_cleanup(stack.close)

@@ -34,7 +34,7 @@ def clear_users(*arguments: str) -> str:
 
 
 async def test_users_and_what_belongs_to_them_are_cleared(users: DatabaseSessionManager) -> None:
-    assert clear_users("1", "2", "2", "99") == "2 users deleted, 2 ids unknown.\n"
+    assert clear_users("1", "2", "2", "99") == "2 users deleted, 1 ids unknown.\n"
     assert await count(users, User) == 8
     assert await count(users, Note) == 16
 
@@ -46,7 +46,7 @@ async def test_a_dry_run_counts_and_deletes_nothing(users: DatabaseSessionManage
 
 async def test_ids_come_from_a_file_in_chunks(users: DatabaseSessionManager, tmp_path: Path) -> None:
     ids = tmp_path / "ids.txt"
-    ids.write_text("\n".join(["3", "", " 4 ", *map(str, range(1_000, 1_000 + CHUNK)), "5"]))
+    ids.write_text("\n".join(["3", "", " 4 ", *map(str, range(1_000, 1_000 + CHUNK)), "5", "3"]))
     assert clear_users("--file", str(ids)) == f"3 users deleted, {CHUNK} ids unknown.\n"
     assert await count(users, User) == 7
 

@@ -73,7 +73,7 @@ def test_any_schema_that_postgresql_takes_is_taken(schema: str) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("DATABASE_URL", "", "DATABASE_URL is not set"),
+        ("DATABASE_URL", "", "DATABASE_URL: not set"),
         ("DATABASE_URL", f"mysql://u:{SECRET}@h/db", "DATABASE_URL: mysql:// is not supported"),
         ("DATABASE_SCHEMA", "pg_mine", "DATABASE_SCHEMA: 'pg_mine' is not allowed"),
         ("DATABASE_SCHEMA", "é" * 32, "DATABASE_SCHEMA: "),

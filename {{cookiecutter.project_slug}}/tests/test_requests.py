@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager, sessionmanager
-from tests.app import app, open_now
+from tests.routes import app, open_now
 from tests.tools import counting_proxy, on_server, served
 
 NOTHING = {"sessions": 0, "connections": 0}
@@ -45,15 +45,13 @@ async def refusing(database: DatabaseSessionManager) -> AsyncGenerator[DatabaseS
     ("sqlstate", "status"),
     [("23505", 409), ("23514", 409), ("40001", 503), ("40P01", 503)],
 )
-async def test_a_commit_that_fails_is_not_a_success(
-    refusing: DatabaseSessionManager, server: str, sqlstate: str, status: int
-) -> None:
+@pytest.mark.usefixtures("refusing")
+async def test_a_commit_that_fails_is_not_a_success(server: str, sqlstate: str, status: int) -> None:
     async with AsyncClient(base_url=server) as client:
         response = await client.post("/users", json=ADA | {"full_name": sqlstate})
         assert response.status_code == status
         assert "refuse" not in response.text
         assert await stored(client) == 0
-    assert refusing.engine is not None
 
 
 async def test_a_caught_error_does_not_turn_into_a_success(client: AsyncClient, server: str) -> None:

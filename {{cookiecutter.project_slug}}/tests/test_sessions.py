@@ -11,7 +11,7 @@ from app.config import get_settings
 from app.database import DatabaseNotInitializedError, DatabaseSessionManager, get_db, sessionmanager
 from app.engine import ReadOnlySessionError
 from app.models import User
-from tests.app import open_now
+from tests.routes import open_now
 from tests.tools import on_server
 
 NOTHING = {"sessions": 0, "connections": 0}
@@ -166,6 +166,9 @@ async def test_a_savepoint_undoes_one_statement_alone(database: DatabaseSessionM
         text("INSERT INTO users (email) VALUES ('x@example.com') RETURNING id").columns(User.id),
         text("/* SELECT */ DELETE FROM users"),
         text("CALL refresh()"),
+        text("SELECT 1 AS x INTO sneaky"),
+        text("EXPLAIN ANALYZE DELETE FROM users"),
+        select(User).with_for_update(),
     ],
     ids=str,
 )
@@ -195,6 +198,8 @@ async def test_a_read_session_refuses_a_flush(database: DatabaseSessionManager) 
         text("WITH them AS (SELECT * FROM users) SELECT * FROM them"),
         text("VALUES (1)"),
         text("SHOW search_path"),
+        text("EXPLAIN SELECT 1"),
+        text('WITH them AS (SELECT \'delete\' AS "insert") SELECT them."insert" FROM them'),
     ],
     ids=str,
 )

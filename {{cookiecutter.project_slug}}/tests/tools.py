@@ -81,7 +81,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def served(**environment: str) -> Generator[str]:
     """Serve the tests' application from a process of its own, on a free port; yield its URL."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "tests.app:app", "--port", "0"],
+        [sys.executable, "-m", "uvicorn", "tests.routes:app", "--port", "0"],
         cwd=PROJECT,
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,

@@ -5,7 +5,7 @@ from sqlalchemy import delete, select
 
 from app.database import ReadSessionDep, SessionDep
 from app.models import User
-from app.schemas import AfterId, PageSize, UserCreate, UserId, UserPage, UserPublic
+from app.schemas import AfterId, Id, PageSize, UserCreate, UserPage, UserPublic
 
 router = APIRouter(prefix="/users", tags=["users"])
 NOT_FOUND: dict[int | str, dict[str, object]] = {404: {"description": "There is no such user."}}
@@ -22,7 +22,7 @@ async def create_user(data: UserCreate, session: SessionDep) -> User:
 
 
 @router.get("/{user_id}", response_model=UserPublic, responses=NOT_FOUND)
-async def read_user(user_id: UserId, session: ReadSessionDep) -> User:
+async def read_user(user_id: Id, session: ReadSessionDep) -> User:
     """Return a user."""
     user = await session.scalar(select(User).where(User.id == user_id))
     if user is None:
@@ -40,7 +40,7 @@ async def list_users(session: ReadSessionDep, limit: PageSize = 50, after: After
 
 
 @router.delete("/{user_id}", status_code=204, responses=NOT_FOUND)
-async def delete_user(user_id: UserId, session: SessionDep) -> None:
+async def delete_user(user_id: Id, session: SessionDep) -> None:
     """Delete a user and what belongs to the user."""
     deleted = await session.scalar(delete(User).where(User.id == user_id).returning(User.id))
     if deleted is None:
