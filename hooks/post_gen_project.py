@@ -1,19 +1,21 @@
-"""Runs in the rendered project: write `.env`, and remove the folders of the CI that was not chosen."""
+"""Runs in the rendered project: write `.env`, tidy up, and say what to do next."""
 
+import os
 from pathlib import Path
 
-DATABASE_URL = "{{ cookiecutter.database_url | in_quotes }}"
+DATABASE_URL = "{{ cookiecutter.database_url | in_quotes }}"  # without its password
+SECRET_URL = os.environ.get("FASTAPI_TEMPLATE_DATABASE_URL")  # with it
 
 
 def write_env(database_url: str) -> None:
-    """Write `.env`, readable by its owner alone, from the example and the URL that was answered."""
+    """Write `.env`, readable by its owner alone, from the example and the URL; keep one that exists."""
     env = Path(".env")
+    if env.exists():
+        return
     env.touch(mode=0o600)
-    example = Path(".env.example").read_text(encoding="utf-8")
-    settings = example.partition("\n\n")[2]
-    env.write_text(
-        settings.replace("DATABASE_URL=", f"DATABASE_URL={quote(database_url)}", 1), encoding="utf-8"
-    )
+    settings = Path(".env.example").read_text(encoding="utf-8").partition("\n\n")[2]
+    settings = settings.replace("DATABASE_URL=", f"DATABASE_URL={quote(database_url)}", 1)
+    env.write_text(settings, encoding="utf-8", newline="\n")
 
 
 def quote(url: str) -> str:
@@ -23,11 +25,21 @@ def quote(url: str) -> str:
 
 
 def remove_empty_folders() -> None:
-    """A file whose name renders to nothing is skipped, its folder is not."""
+    """Remove the folders of the CI that was not chosen: of its file the name rendered to nothing."""
     for folder in (Path(".github/workflows"), Path(".github")):
         if not any(folder.iterdir()):
             folder.rmdir()
 
 
-write_env(DATABASE_URL)
+def say_what_is_next() -> None:
+    """Print where the project is and how it is run and tested, unless `cruft` only compares versions."""
+    if "FASTAPI_TEMPLATE_NEW_PROJECT" in os.environ:
+        print(f"\nYour project is in {Path.cwd()}. In that folder:")
+        print("  uv run python -m dev    runs it")
+        print("  uv run pytest           tests it")
+
+
+write_env(SECRET_URL or DATABASE_URL)
 remove_empty_folders()
+say_what_is_next()
+Path(__file__).unlink()  # cookiecutter leaves its copies of hooks behind

@@ -1,7 +1,9 @@
 """`bake`: render the template as cookiecutter does, away from the user's own configuration."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,46 @@ def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
         return BakedProject(Path(project))
 
     return bake
+
+
+@pytest.fixture(scope="session")
+def template_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as it stands, committed to a repository of its own: cruft renders what is committed."""
+    repository = tmp_path_factory.mktemp("repository") / "template"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=TEMPLATE, capture_output=True, check=True).stdout.decode().split("\0")
+    for name in filter(None, names):
+        if (TEMPLATE / name).exists():
+            (repository / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TEMPLATE / name, repository / name)
+    git(repository, "init", "--quiet", "--initial-branch=main")
+    commit(repository, "The template")
+    return repository
+
+
+def git(repository: Path, *arguments: str) -> str:
+    """Run git as somebody who has not configured it."""
+    somebody = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]
+    command = ["git", *somebody, *arguments]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
+
+
+def commit(repository: Path, message: str) -> None:
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", message)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own, with a folder for temporary files: what a run can write to besides its output."""
+    home = tmp_path / "home"
+    (home / "tmp").mkdir(parents=True)
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(home))
+    for variable in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(variable, str(home / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return home
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,7 @@ def test_the_answers_reach_the_settings(bake: Bake, environment: dict[str, str])
         database_schema='Odd-Schema "x"',
         pool_size="100",
         max_overflow="7",
-        pool_timeout="2.5",
+        pool_timeout="2",
         pool_recycle="60",
         pool_pre_ping="yes",
     )
@@ -148,7 +148,7 @@ print(json.dumps([
         "# {} % $ ` </script> ''' é",
         'Odd-Schema "x"',
         "p'\\w$x${HOME}\"#%",
-        [100, 7, 2.5, 60, True],
+        [100, 7, 2, 60, True],
         "# {} % $ ` </script> ''' é",
     ]
 

@@ -20,12 +20,22 @@ ARTICLE = {
     "max_overflow": "0",
     "pool_pre_ping": "no",
 }
+HOSTILE = {
+    "project_name": 'It\'s "quoted" \\ 🙂 </script> %(x)s #',
+    "project_slug": "hostile",
+    "description": "''' \"\"\" }} $HOME `id` \\n\nsecond line é",
+    "database_schema": "it's a \\ %(schema)s",
+    "pool_size": "1",
+    "pool_timeout": "1",
+    "pool_pre_ping": "yes",
+    "ci": "none",
+}
 CHECKS = ["ruff check .", "ruff format --check .", "mypy", "ty check", "pytest -q -n 2"]
 
 
-@pytest.fixture(scope="module", params=[{}, ARTICLE], ids=["defaults", "article"])
+@pytest.fixture(scope="module", params=[{}, ARTICLE, HOSTILE], ids=["defaults", "article", "hostile"])
 def project(request: pytest.FixtureRequest, bake: Bake) -> BakedProject:
-    """A project with the default answers, and one with the article's numbers and a schema of odd name."""
+    """A project with the default answers, one with the article's numbers, one with answers that mean harm."""
     return bake(**request.param)
 
 

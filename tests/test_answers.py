@@ -1,0 +1,285 @@
+"""Answers: checked where they are given, harmless whatever they hold, and a password only in `.env`."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+import yaml
+from cookiecutter.exceptions import FailedHookException
+from cookiecutter.main import cookiecutter
+from cruft import create
+from dotenv import dotenv_values
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import TEMPLATE, Bake, BakedProject
+
+SECRET = "TOPSECRET42"
+
+REFUSED = [
+    *[("project_name", value) for value in ["", "   ", "\n"]],
+    *[
+        ("project_slug", value)
+        for value in [
+            "", "../evil", "/etc/evil", "a/b", "a\\b", ".hidden", "-dash", "_under", "dot.", "dash-", "a b", " a",
+            "é", "con", "NUL", "com1", "lpt9.txt", "x" * 65, "a\nb", "a:b", 'a"b', "a'b", "$HOME", "~", "..",
+        ]
+    ],
+    *[
+        ("database_url", value)
+        for value in [
+            SECRET, f"u:{SECRET}@h/db", "sqlite:///db", f"mysql://u:{SECRET}@h/db",
+            f"postgresql+psycopg2://u:{SECRET}@h/db", f"postgres:/u:{SECRET}@h/db", f"postgresql://u:{SECRET}@h",
+            f"postgresql://u:{SECRET}@h/", f"postgresql://u:{SECRET}@/db", f"postgresql://u:{SECRET}@h:port/db",
+            f"postgresql://u:{SECRET}@h/db?sslmode=maybe", f"postgresql://u:{SECRET}@h/db?pool=5",
+            f"{SECRET}://u@h/db",
+        ]
+    ],
+    *[("database_schema", value) for value in ["", "pg_mine", "x" * 64, "é" * 32, "a\0b"]],
+    *[
+        (name, value)
+        for name in ["pool_size", "max_overflow", "pool_timeout", "pool_recycle"]
+        for value in ["", "abc", "1.5", "-2", "1e3", "٣", "9" * 12, "1; import os"]
+    ],
+    ("pool_size", "0"),
+    ("pool_size", "10001"),
+    ("pool_timeout", "0"),
+    ("pool_timeout", "601"),
+]  # fmt: skip
+
+# No braces that open a tag: cookiecutter renders what it is given as key=value. Typed ones are tested below.
+ODD_TEXTS = [
+    '"', "'", "'''", '"""', "\\", "\\n", "a\nb", "a\tb", "%", "%s %(x)s", "#", "$", "${HOME}", "`id`", "$(id)",
+    "</script>", "<b>&amp;", "é ü ß", "日本語", "🙂", "\u202e", "a\u2028b", "\x7f", "x" * 300, " x ", "- x", "null", "[a]",
+    "a: b", "{ }", "}}", "%}",
+]  # fmt: skip
+
+ACCEPTED = [
+    *[("project_name", text) for text in ODD_TEXTS[::2]],
+    *[("description", text) for text in ["", *ODD_TEXTS]],
+    *[("project_slug", slug) for slug in ["a", "A.b_c-1", "x" * 64, "console", "com10"]],
+    *[
+        ("database_schema", name)
+        for name in ["MySchema", "my-schema", 'Odd-Schema "x"', "user", "a b", "a'b", "a\\b", "%(x)s", "🙂", "x" * 63]
+    ],
+    *[
+        ("database_url", url)
+        for url in [
+            "postgres://u@h/db", "postgresql+asyncpg://h/db", "postgresql://u@[::1]:5/db",
+            "postgresql://u@/db?host=/run", "postgresql://h/db?sslmode=require&channel_binding=require", " postgresql://h/db ",
+        ]
+    ],
+    *[("pool_size", "100"), ("pool_size", " 007 "), ("pool_recycle", "-1"), ("pool_timeout", "600")],
+]  # fmt: skip
+
+
+class Way:
+    """A way to render the template with answers, without a terminal; `home` is all it can write to besides."""
+
+    def __init__(self, name: str, home: Path, repository: Path) -> None:
+        self.name, self.home, self.output = name, home, home / "output"
+        self._repository = repository
+
+    def __call__(self, **answers: str) -> BakedProject:
+        project: str | Path
+        if self.name == "cruft":
+            project = create(str(self._repository), self.output, default_config=True, extra_context=answers)
+        elif self.name == "replay":
+            self._record(answers)
+            project = self._cookiecutter({}, replay=True)
+        elif self.name == "config file":
+            project = self._cookiecutter(answers, no_input=True)
+        else:
+            project = self._cookiecutter({}, no_input=True, extra_context=answers)
+        return BakedProject(Path(project))
+
+    def _cookiecutter(self, configured: dict[str, str], **options: object) -> str:
+        folders = {"replay_dir": str(self.home / "replay"), "cookiecutters_dir": str(self.home / "templates")}
+        config = folders | {"default_context": configured}
+        project: str = cookiecutter(
+            str(TEMPLATE), output_dir=str(self.output), default_config=config, **options
+        )
+        return project
+
+    def _record(self, answers: dict[str, str]) -> None:
+        """Write the replay file that these answers would have left, had they been accepted."""
+        questions = json.loads((TEMPLATE / "cookiecutter.json").read_text())
+        given = {"project_slug": "replayed", "database_schema": "replayed", "ci": "github"} | answers
+        asked = {name: value for name, value in questions.items() if not name.startswith("_")}
+        folder = self.home / "replay"
+        folder.mkdir()
+        (folder / f"{TEMPLATE.name}.json").write_text(json.dumps({"cookiecutter": asked | given}))
+
+
+@pytest.fixture(params=["key=value", "config file", "replay", "cruft"])
+def way(request: pytest.FixtureRequest, home: Path, template_repository: Path) -> Way:
+    return Way(request.param, home, template_repository)
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED, ids=repr)
+def test_a_wrong_answer_is_refused_and_leaves_nothing(way: Way, name: str, value: str) -> None:
+    with pytest.raises(FailedHookException) as refused:
+        way(**{name: value})
+    message = str(refused.value)
+    assert message.startswith(f"{name} ")
+    assert "\n" not in message
+    assert SECRET not in message
+    assert list(way.output.glob("*")) == []
+
+
+@pytest.mark.parametrize(("name", "value"), ACCEPTED, ids=repr)
+def test_an_odd_answer_is_harmless(way: Way, name: str, value: str) -> None:
+    shown = parsed(way(**{"project_slug": "odd", "database_schema": "odd", name: value}))
+    expected = value.strip() if name == "database_url" else value
+    if name.startswith("pool"):
+        expected = str(int(value))
+    assert shown[name] == expected
+
+
+def parsed(project: BakedProject) -> dict[str, Any]:
+    """Parse every file that a program reads; return the answers as those programs see them."""
+    for path in project.files():
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            ast.parse(text)
+        elif path.suffix == ".yml":
+            yaml.safe_load(text)
+    pyproject = tomllib.loads(project.read("pyproject.toml"))["project"]
+    constants = {
+        node.target.id: ast.literal_eval(node.value)
+        for node in ast.parse(project.read("app/config.py")).body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
+    }
+    assert pyproject["description"] == constants["DESCRIPTION"]
+    return {
+        "project_name": constants["PROJECT_NAME"],
+        "project_slug": pyproject["name"],
+        "description": constants["DESCRIPTION"],
+        "database_schema": constants["DATABASE_SCHEMA"],
+        **dict(re.findall(r"database_(pool_\w+): \w+ = Field\((-?\d+)", project.read("app/config.py"))),
+        "database_url": dotenv_values(stream=StringIO(project.read(".env")))["DATABASE_URL"],
+    }
+
+
+# cookiecutter renders what it is given as key=value: a tag in it is the caller's own, and \r becomes \n.
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0{\r")).filter(str.strip)
+
+
+@given(name=texts, description=texts, schema=texts, password=texts)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_text_is_harmless(bake: Bake, name: str, description: str, schema: str, password: str) -> None:
+    schema = schema.encode()[:60].decode(errors="ignore").replace("pg_", "") or "x"
+    url = f"postgresql://u:{password}@h/db"
+    project = bake(
+        project_name=name,
+        project_slug="any",
+        description=description,
+        database_schema=schema,
+        database_url=url,
+    )
+    shown = parsed(project)
+    assert (shown["project_name"], shown["description"]) == (name, description)
+    assert shown["database_schema"] == schema
+    assert shown["database_url"] == url.replace("$", "%24")
+
+
+def test_the_same_answers_give_the_same_bytes(bake: Bake) -> None:
+    first, second = bake(project_name="Same"), bake(project_name="Same")
+    assert [p.relative_to(first.path) for p in first.files()] == [
+        p.relative_to(second.path) for p in second.files()
+    ]
+    assert [p.read_bytes() for p in first.files()] == [p.read_bytes() for p in second.files()]
+
+
+def test_a_password_is_in_env_alone(way: Way) -> None:
+    url = f"postgresql://u:{SECRET}@h/db"
+    project = way(database_url=url)
+    assert parsed(project)["database_url"] == url
+    written = [path for path in way.home.parent.rglob("*") if path.is_file()]
+    assert [path for path in written if SECRET.encode() in path.read_bytes()] == [project.path / ".env"]
+    assert list((way.home / "tmp").iterdir()) == []
+
+
+def test_an_env_that_exists_is_kept(bake: Bake, tmp_path: Path) -> None:
+    project = cookiecutter(str(TEMPLATE), no_input=True, output_dir=str(tmp_path), default_config=True)
+    env = Path(project) / ".env"
+    env.write_text("MINE=1\n")
+    cookiecutter(
+        str(TEMPLATE), no_input=True, output_dir=str(tmp_path), default_config=True, overwrite_if_exists=True
+    )
+    assert env.read_text() == "MINE=1\n"
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line(home: Path, tmp_path: Path) -> None:
+    done = cli("--no-input", "-o", str(tmp_path / "output"), "pool_size=abc")
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).splitlines() == [
+        "pool_size is 'abc'. Allowed: a whole number from 1 to 10000."
+    ]
+    assert not (tmp_path / "output").exists()
+
+
+def test_an_edited_replay_is_refused_in_one_line(home: Path, tmp_path: Path) -> None:
+    assert cli("--no-input", "-o", str(tmp_path / "first")).returncode == 0
+    file = home / ".cookiecutter_replay" / f"{TEMPLATE.name}.json"
+    file.write_text(file.read_text().replace('"pool_size": "20"', '"pool_size": "abc"'))
+    done = cli("--replay", "-o", str(tmp_path / "output"))
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).splitlines() == [
+        "pool_size is 'abc'. Allowed: a whole number from 1 to 10000."
+    ]
+    assert not (tmp_path / "output").exists()
+
+
+def test_the_end_says_where_the_project_is_and_what_is_next(home: Path, tmp_path: Path) -> None:
+    done = cli("--no-input", "-o", str(tmp_path))
+    assert done.stderr == ""
+    assert done.stdout.split("\n") == [
+        "",
+        f"Your project is in {tmp_path / 'my-service'}. In that folder:",
+        "  uv run python -m dev    runs it",
+        "  uv run pytest           tests it",
+        "",
+    ]
+
+
+def test_more_connections_than_a_stock_server_has_are_warned_of(home: Path, tmp_path: Path) -> None:
+    done = cli("--no-input", "-o", str(tmp_path), "pool_size=90", "max_overflow=10")
+    assert done.returncode == 0
+    assert "pool_size 90 + max_overflow 10 = 100 connections for one worker, 200 for two" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pexpect needs a POSIX terminal")
+def test_on_a_terminal_a_wrong_answer_is_asked_again(home: Path, tmp_path: Path) -> None:
+    arguments = ["-m", "cookiecutter", str(TEMPLATE), "-o", str(tmp_path)]
+    terminal = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=30, dimensions=(50, 200))
+    typed = [
+        ("Name of the project", "Typed {{ x }}"), ("distribution name", "../evil"), ("project_slug is '../evil'", "typed"),
+        ("One sentence", "{% raw %} # é"), ("PostgreSQL URL", "sqlite:///x"), ("database_url names sqlite", ""),
+        ("Schema", "pg_x"), ("database_schema is 'pg_x'", "a b"), ("keeps", "0"), ("pool_size is '0'", "no"),
+        ("pool_size is 'no'", "5"), ("besides", ""), ("waits", ""), ("replaced", ""), ("Ping", ""), ("CI files", "3"),
+    ]  # fmt: skip
+    for question, answer in typed:
+        terminal.expect(question)
+        terminal.expect(": *")
+        terminal.sendline(answer)
+    terminal.expect("Your project is in")
+    terminal.wait()
+    shown = parsed(BakedProject(tmp_path / "typed"))
+    assert (shown["project_name"], shown["description"]) == ("Typed {{ x }}", "{% raw %} # é")
+    assert shown["database_schema"] == "a b"

@@ -1,0 +1,75 @@
+"""A project made with cruft follows the template, and keeps what its owner did to it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import commit, git
+
+PROJECT = "{{cookiecutter.project_slug}}"
+
+
+def cruft(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cruft", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def project(home: Path, template_repository: Path, tmp_path: Path) -> Path:
+    """A project made from a template of its own, committed, with an edit and a password of its owner's."""
+    template = tmp_path / "template"
+    git(tmp_path, "clone", "--quiet", str(template_repository), str(template))
+    answers = json.dumps(
+        {"project_slug": "mine", "database_url": "postgresql://u:first@h/db", "pool_size": "7"}
+    )
+    made = cruft(tmp_path, "create", str(template), "--no-input", "--extra-context", answers)
+    assert made.returncode == 0, made.stderr
+    assert "Your project is in" in made.stdout
+    project = tmp_path / "mine"
+    (project / ".env").write_text("DATABASE_URL=postgresql://u:mine@h/db\n")
+    readme = project / "README.md"
+    readme.write_text(readme.read_text() + "\nMy own words.\n")
+    git(project, "init", "--quiet", "--initial-branch=main")
+    commit(project, "My project")
+    return project
+
+
+def improve(template: Path) -> None:
+    """Add a question, whose answer goes through a new filter of `local_extensions.py`."""
+    questions = json.loads((template / "cookiecutter.json").read_text())
+    prompts = questions.pop("__prompts__")
+    questions |= {"greeting": "hello", "__prompts__": prompts | {"greeting": "Greeting"}}
+    (template / "cookiecutter.json").write_text(json.dumps(questions, indent=4))
+    extensions = template / "local_extensions.py"
+    old = "environment.filters.update("
+    assert old in extensions.read_text()
+    extensions.write_text(extensions.read_text().replace(old, f"{old}shout=str.upper, "))
+    (template / PROJECT / "GREETING").write_text("{{ cookiecutter.greeting | shout }}\n")
+    config = template / PROJECT / "app" / "config.py"
+    config.write_text(config.read_text() + "# A newer version.\n")
+    commit(template, "Greet")
+
+
+def test_an_update_brings_the_new_and_keeps_the_owners(project: Path, home: Path) -> None:
+    improve(project.parent / "template")
+    before = {path.name for path in (home / "tmp").iterdir()}
+
+    updated = cruft(project, "update", "--skip-apply-ask")
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    assert "Your project is in" not in updated.stdout
+    assert (project / "GREETING").read_text() == "HELLO\n"
+    assert (project / "app" / "config.py").read_text().endswith("# A newer version.\n")
+    assert (project / "README.md").read_text().endswith("\nMy own words.\n")
+    assert (project / ".env").read_text() == "DATABASE_URL=postgresql://u:mine@h/db\n"
+    assert list(project.rglob("*.rej")) == []
+    commit(project, "Update")
+
+    assert cruft(project, "check").returncode == 0
+    changed = [line for line in cruft(project, "diff").stdout.splitlines() if line[:1] in "+-" and line]
+    assert {Path(line).name for line in changed if line.startswith(("+++", "---"))} == {"README.md"}
+    assert [line[1:] for line in changed if not line.startswith(("+++", "---"))] == ["", "My own words."]
+    assert {path.name for path in (home / "tmp").iterdir()} == before
+    assert "first" not in (project / ".cruft.json").read_text()
