@@ -90,8 +90,7 @@ class DatabaseSessionManager:
     async def read_session(self) -> AsyncGenerator[AsyncSession]:
         """A session for queries, each of them one round trip; no transaction makes them agree.
 
-        Inside a unit of work of the same task it is that unit's session, which sees what the unit wrote and
-        may write.
+        Inside a unit of work of the same task it is that unit's session, which sees its writes and may write.
 
         Raises:
             ReadOnlySessionError: when a session of its own is sent anything but a query.

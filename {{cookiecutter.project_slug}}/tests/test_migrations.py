@@ -9,8 +9,10 @@ from collections.abc import Generator
 
 import pytest
 from httpx2 import Client
-from sqlalchemy import URL
+from sqlalchemy import URL, NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from app.config import get_settings
 from app.models import Base
 from tests.tools import PROJECT, on_server, run, served
 
@@ -52,6 +54,25 @@ def test_replicas_that_start_together_migrate_once(empty_database: URL) -> None:
     output = [replica.communicate(timeout=60)[1] for replica in replicas]
     assert [replica.returncode for replica in replicas] == [0, 0, 0]
     assert sum("Running upgrade" in text for text in output) == 1
+
+
+async def test_a_replica_waits_for_the_one_that_is_migrating(empty_database: URL) -> None:
+    environment = os.environ | {"DATABASE_URL": empty_database.render_as_string(hide_password=False)}
+    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    lock = text("SELECT pg_advisory_lock(hashtext('migrations'), hashtext(:schema))")
+    polled = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock%'"
+    polled += f" AND datname = '{empty_database.database}'"
+    engine = create_async_engine(empty_database, poolclass=NullPool)
+    async with engine.connect() as migrating:
+        await migrating.execute(lock, {"schema": get_settings().database_schema})
+        replica = subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=subprocess.DEVNULL)
+        while replica.poll() is None and not await on_server(empty_database, polled):
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
+        assert replica.poll() is None
+        tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'alembic_version'"
+        assert await on_server(empty_database, tables) == 0
+    assert replica.wait(timeout=30) == 0
 
 
 def test_a_schema_of_any_name_is_migrated_and_served(empty_database: URL) -> None:
