@@ -60,12 +60,14 @@ def check(answers: Answers, name: str) -> str:
 
     Raises:
         FailedHookException: it is wrong and nobody can be asked. cookiecutter shows the message and ends.
+        SystemExit: the same, under cruft.
     """
     if name not in answers:  # a replay asks nothing: the answers are in the record
         answers = recorded_answers()
     while problem := settle(answers, name):
         if not can_ask():
-            raise FailedHookException(problem)
+            # cookiecutter shows the message of the one, cruft would wrap it in a traceback.
+            raise SystemExit(problem) if under_cruft() else FailedHookException(problem)
         Console().print(f"  {problem}", style="red", markup=False, highlight=False)
         answers[name] = ask(name)
     if name == "max_overflow":
@@ -125,6 +127,11 @@ def can_ask() -> bool:
     # cookiecutter tells its extensions nothing of --no-input: look at the function that called this one.
     asking = any(caller == "prompt_for_config" and not known["no_input"] for caller, known in callers())
     return asking and sys.stdin.isatty()
+
+
+def under_cruft() -> bool:
+    """Tell whether cruft renders the template, with functions of cookiecutter's."""
+    return any(caller == "generate_cookiecutter_context" for caller, _ in callers())
 
 
 def ask(name: str) -> str:

@@ -127,7 +127,7 @@ def way(request: pytest.FixtureRequest, home: Path, template_repository: Path) -
 
 @pytest.mark.parametrize(("name", "value"), REFUSED, ids=repr)
 def test_a_wrong_answer_is_refused_and_leaves_nothing(way: Way, name: str, value: str) -> None:
-    with pytest.raises(FailedHookException) as refused:
+    with pytest.raises(SystemExit if way.name == "cruft" else FailedHookException) as refused:
         way(**{name: value})
     message = str(refused.value)
     assert message.startswith(f"{name} ")
@@ -231,6 +231,18 @@ def test_the_command_line_says_what_is_wrong_in_one_line(home: Path, tmp_path: P
         "pool_size is 'abc'. Allowed: a whole number from 1 to 10000."
     ]
     assert not (tmp_path / "output").exists()
+
+
+def test_cruft_says_what_is_wrong_in_one_line(home: Path, tmp_path: Path, template_repository: Path) -> None:
+    answers = '{"project_slug": "../evil"}'
+    command = ["cruft", "create", str(template_repository), "--no-input", "--extra-context", answers]
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).startswith("project_slug is '../evil'. Allowed: ")
+    assert (done.stdout + done.stderr).count("\n") == 1
+    assert list((home / "tmp").iterdir()) == []
 
 
 def test_an_edited_replay_is_refused_in_one_line(home: Path, tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """The database sessions of the service.
 
-In a route, `session: SessionDep` commits before the response is sent, and `session: ReadSessionDep` reads
-with one round trip a query. In a script, a stream or a background task, `async with
-sessionmanager.session() as session:` does what `SessionDep` does.
+In a route, `session: SessionDep` commits before the response is sent; `session: ReadSessionDep` reads with one
+round trip a query. Elsewhere, `async with sessionmanager.session() as session:` does what `SessionDep` does.
 """
 
 from asyncio import current_task
@@ -62,7 +61,7 @@ class DatabaseSessionManager:
 
     @property
     def session_maker(self) -> async_sessionmaker[AsyncSession]:
-        """The factory of the sessions, for one whose commit and end you see to yourself."""
+        """The factory of the sessions, for one that you commit and close yourself."""
         return self._registries()[0].session_factory
 
     @asynccontextmanager
