@@ -1,7 +1,7 @@
 """The database sessions of the service.
 
-In a route, `session: SessionDep` commits before the response is sent; `session: ReadSessionDep` reads with one
-round trip a query. Elsewhere, `async with sessionmanager.session() as session:` does what `SessionDep` does.
+In a route, `session: SessionDep` commits before the response is sent; `session: ReadSessionDep` reads with
+one round trip a query. Elsewhere, `async with sessionmanager.session() as session:` does what the first does.
 """
 
 from asyncio import current_task
