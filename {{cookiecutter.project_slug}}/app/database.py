@@ -100,6 +100,8 @@ class DatabaseSessionManager:
                 return
         async with _opened(self._read_sessions) as session:
             yield session
+            if session.new or session.dirty or session.deleted:
+                await session.flush()  # refused: a change would be lost without a word
 
     def _registries(self) -> tuple[async_scoped_session[AsyncSession], async_scoped_session[AsyncSession]]:
         if self._engine is None:

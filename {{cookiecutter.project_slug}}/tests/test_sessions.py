@@ -180,6 +180,15 @@ async def test_a_read_session_refuses_a_write(database: DatabaseSessionManager, 
     assert open_now() == NOTHING
 
 
+async def test_a_read_session_does_not_lose_a_change_without_a_word(database: DatabaseSessionManager) -> None:
+    async with database.session() as session:
+        await add_user(session)
+    with pytest.raises(ReadOnlySessionError):
+        async with database.read_session() as reader:
+            (await reader.scalars(select(User))).one().full_name = "Ada"
+    assert open_now() == NOTHING
+
+
 async def test_a_read_session_refuses_a_flush(database: DatabaseSessionManager) -> None:
     async with database.read_session() as session:
         with pytest.raises(ReadOnlySessionError):
