@@ -4,26 +4,17 @@ In a route, `session: SessionDep` commits before the response is sent; `session:
 one round trip a query. Elsewhere, `async with sessionmanager.session() as session:` does what the first does.
 """
 
-from asyncio import current_task
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.config import Settings
 from app.engine import create_engine, create_read_engine
-
-
-class DatabaseNotInitializedError(RuntimeError):
-    """The session manager was used before `init_db` or after `close`."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The database is not initialised: call sessionmanager.init_db(get_settings()) first. "
-            "The application does so when it starts; a script does it itself."
-        )
+from app.misuse import DatabaseNotInitializedError, UnitOfWorkOpenError
+from app.sessions import Sessions, opened, release, scoped_sessions
 
 
 class DatabaseSessionManager:
@@ -32,8 +23,7 @@ class DatabaseSessionManager:
     Before `init_db` and after `close` everything else raises `DatabaseNotInitializedError`.
     """
 
-    def __init__(self) -> None:
-        self._engine: AsyncEngine | None = None
+    _engine: AsyncEngine | None = None
 
     def init_db(self, settings: Settings) -> None:
         """Create the engine and what makes its sessions. Connects to nothing yet.
@@ -44,8 +34,8 @@ class DatabaseSessionManager:
         if self._engine is not None:
             raise RuntimeError("The database is initialised already: call close() first.")
         self._engine = create_engine(settings)
-        self._sessions = _scoped_sessions(self._engine)
-        self._read_sessions = _scoped_sessions(create_read_engine(self._engine))
+        self._sessions = scoped_sessions(self._engine)
+        self._read_sessions = scoped_sessions(create_read_engine(self._engine))
 
     async def close(self) -> None:
         """Close the connections that are in the pool."""
@@ -65,7 +55,7 @@ class DatabaseSessionManager:
         return self._registries()[0].session_factory
 
     @asynccontextmanager
-    async def session(self) -> AsyncGenerator[AsyncSession]:
+    async def session(self, *, join: bool = True) -> AsyncGenerator[AsyncSession]:
         """A unit of work: commits when the block succeeds, rolls back when it raises, always closes.
 
         A block inside another of the same task joins it: one session, one commit, at the end of the outer
@@ -73,16 +63,18 @@ class DatabaseSessionManager:
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the commit failed; nothing was written.
+            UnitOfWorkOpenError: there is one to join, and `join` is false.
         """
         sessions, read_sessions = self._registries()
         if sessions.registry.has():
+            if not join:
+                raise UnitOfWorkOpenError
             yield sessions()
             return
-        if read_sessions.registry.has():
-            # Return its connection: tasks that hold one while they wait for another can starve the pool.
-            await read_sessions().commit()
-        async with _opened(sessions) as session:
+        await release(read_sessions)  # a task that holds a connection while it waits can starve the pool
+        async with opened(sessions) as session:
             yield session
+            await release(read_sessions)  # refuses a change to what was read, while nothing is committed
             await session.commit()
 
     @asynccontextmanager
@@ -98,55 +90,41 @@ class DatabaseSessionManager:
             if sessions.registry.has():
                 yield sessions()
                 return
-        async with _opened(self._read_sessions) as session:
+        async with opened(self._read_sessions) as session:
             yield session
             if session.new or session.dirty or session.deleted:
-                await session.flush()  # refused: a change would be lost without a word
+                await session.flush()  # refused: the change would be lost without a word
 
-    def _registries(self) -> tuple[async_scoped_session[AsyncSession], async_scoped_session[AsyncSession]]:
+    def _registries(self) -> tuple[Sessions, Sessions]:
         if self._engine is None:
             raise DatabaseNotInitializedError
         return self._sessions, self._read_sessions
 
 
-def _scoped_sessions(engine: AsyncEngine) -> async_scoped_session[AsyncSession]:
-    maker = async_sessionmaker(
-        engine,
-        autoflush=False,
-        expire_on_commit=False,  # what was committed can be read, without a query, to make the response
-        close_resets_only=False,  # a closed session raises: reopened, it would leak its connection
-    )
-    return async_scoped_session(maker, scopefunc=current_task)
-
-
-@asynccontextmanager
-async def _opened(sessions: async_scoped_session[AsyncSession]) -> AsyncGenerator[AsyncSession]:
-    task = current_task()
-    try:
-        async with sessions() as session:
-            yield session
-    finally:
-        # Not `sessions.remove()`: that would look for the task it runs in, and a generator that was
-        # abandoned is ended in another.
-        sessions.registry.registry.pop(task, None)
-
-
 sessionmanager = DatabaseSessionManager()
 
 
-async def get_db() -> AsyncGenerator[AsyncSession]:
+async def function_scope() -> None:
+    """End what depends on this before the response is sent: a commit that fails is an error response.
+
+    FastAPI's default scope, of a plain `Depends(get_db)`, would end it after; this makes FastAPI refuse it.
+    """
+
+
+FunctionScope = Annotated[None, Depends(function_scope, scope="function")]
+
+
+async def get_db(_scope: FunctionScope = None) -> AsyncGenerator[AsyncSession]:
     """Yield the session of a request that may write."""
-    async with sessionmanager.session() as session:
+    async with sessionmanager.session(join=False) as session:
         yield session
 
 
-async def get_read_db() -> AsyncGenerator[AsyncSession]:
+async def get_read_db(_scope: FunctionScope = None) -> AsyncGenerator[AsyncSession]:
     """Yield the session of a request that only reads."""
     async with sessionmanager.read_session() as session:
         yield session
 
 
-# Function scope ends the session before the response is sent: a commit that fails is an error response,
-# not a success that was never stored. FastAPI's default scope would end it after.
 SessionDep = Annotated[AsyncSession, Depends(get_db, scope="function")]
 ReadSessionDep = Annotated[AsyncSession, Depends(get_read_db, scope="function")]

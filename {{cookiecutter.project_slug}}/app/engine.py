@@ -10,23 +10,15 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.config import Settings
+from app.misuse import ReadOnlySessionError
 
 # A query begins so, after white space, brackets and comments; and has none of the other words.
 QUERY = re.compile(
     r"(?:\s|\(|--[^\n]*\n|/\*[\s\S]*?\*/)*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN)\b", re.IGNORECASE
 )
-WRITE = re.compile(r"(?<![.\w])(?:INSERT|UPDATE|DELETE|MERGE|INTO)\b", re.IGNORECASE)
+# INSERT and MERGE are always followed by INTO; FOR UPDATE and FOR SHARE lock rows.
+WRITE = re.compile(r"(?<![.\w])(?:INTO|UPDATE|DELETE|FOR\s+(?:KEY\s+)?SHARE)\b", re.IGNORECASE)
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-
-
-class ReadOnlySessionError(RuntimeError):
-    """A statement other than a query was sent through a session that is for reading."""
-
-    def __init__(self, statement: str) -> None:
-        super().__init__(
-            f"A read session takes queries only, not {statement[:60]!r}. "
-            "To write, take SessionDep in a route, or sessionmanager.session() elsewhere."
-        )
 
 
 def create_engine(settings: Settings) -> AsyncEngine:

@@ -2,13 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
+from types import FunctionType
+from typing import Annotated
 
 import pytest
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import DependencyScopeError
 from httpx2 import ASGITransport, AsyncClient, Client, ReadTimeout
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import get_settings
-from app.database import DatabaseSessionManager, sessionmanager
+from app.database import DatabaseSessionManager, get_db, get_read_db, sessionmanager
+from app.misuse import DatabaseNotInitializedError, UnitOfWorkOpenError
 from tests.routes import app, open_now
 from tests.tools import counting_proxy, on_server, served
 
@@ -58,6 +64,21 @@ async def test_a_caught_error_does_not_turn_into_a_success(client: AsyncClient, 
     async with AsyncClient(base_url=server) as remote:
         response = await remote.post("/test/catch-and-go-on", json="SELECT 1 / 0")
     assert response.status_code == 500
+    assert await stored(client) == 0
+
+
+@pytest.mark.parametrize("dependency", [get_db, get_read_db])
+def test_a_session_that_would_end_after_the_response_is_refused(dependency: FunctionType) -> None:
+    async def route(session: Annotated[AsyncSession, Depends(dependency)]) -> None: ...
+
+    with pytest.raises(DependencyScopeError, match=dependency.__name__):
+        FastAPI().post("/")(route)
+
+
+async def test_a_request_does_not_join_a_unit_of_work_that_commits_later(client: AsyncClient) -> None:
+    async with sessionmanager.session():  # as a middleware would hold it
+        with pytest.raises(UnitOfWorkOpenError):
+            await client.post("/users", json=ADA)
     assert await stored(client) == 0
 
 
@@ -127,7 +148,14 @@ async def test_a_route_sees_the_configured_schema(client: AsyncClient) -> None:
         assert await session.scalar(text("SELECT current_schema()")) == schema
 
 
-def test_the_lifespan_opens_and_closes_the_database() -> None:
+async def test_the_lifespan_closes_the_database() -> None:
+    async with app.router.lifespan_context(app):
+        assert sessionmanager.engine
+    with pytest.raises(DatabaseNotInitializedError):
+        _ = sessionmanager.engine
+
+
+def test_a_server_that_ends_leaves_no_connection() -> None:
     url = get_settings().database_url
     others = (
         f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{url.database}' AND pid != pg_backend_pid()"

@@ -8,8 +8,8 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import get_settings
-from app.database import DatabaseNotInitializedError, DatabaseSessionManager, get_db, sessionmanager
-from app.engine import ReadOnlySessionError
+from app.database import DatabaseSessionManager, get_db, sessionmanager
+from app.misuse import DatabaseNotInitializedError, ReadOnlySessionError
 from app.models import User
 from tests.routes import open_now
 from tests.tools import on_server
@@ -167,8 +167,14 @@ async def test_a_savepoint_undoes_one_statement_alone(database: DatabaseSessionM
         text("/* SELECT */ DELETE FROM users"),
         text("CALL refresh()"),
         text("SELECT 1 AS x INTO sneaky"),
+        text("WITH old AS (UPDATE users SET full_name = '' RETURNING 1) SELECT * FROM old"),
+        text(
+            "WITH m AS (MERGE INTO users USING notes ON false WHEN MATCHED THEN DELETE RETURNING 1) TABLE m"
+        ),
         text("EXPLAIN ANALYZE DELETE FROM users"),
         select(User).with_for_update(),
+        text("SELECT id FROM users FOR SHARE"),
+        text("SELECT id FROM users FOR KEY SHARE"),
     ],
     ids=str,
 )
@@ -189,6 +195,30 @@ async def test_a_read_session_does_not_lose_a_change_without_a_word(database: Da
     assert open_now() == NOTHING
 
 
+async def test_a_change_to_what_a_read_session_loaded_fails_before_the_commit(
+    database: DatabaseSessionManager,
+) -> None:
+    async def change() -> None:
+        async with database.read_session() as reader:
+            ada = (await reader.scalars(select(User))).one()
+            async with database.session() as session:
+                await add_user(session, "grace@example.com")
+                ada.full_name = "Ada"
+
+    async with database.session() as session:
+        await add_user(session)
+    with pytest.raises(ReadOnlySessionError):
+        await change()
+    assert await stored() == 1
+    assert open_now() == NOTHING
+
+
+async def test_there_is_no_autoflush(database: DatabaseSessionManager) -> None:
+    async with database.session() as session:
+        session.add(User(email="ada@example.com"))
+        assert await session.scalar(select(func.count()).select_from(User)) == 0
+
+
 async def test_a_read_session_refuses_a_flush(database: DatabaseSessionManager) -> None:
     async with database.read_session() as session:
         with pytest.raises(ReadOnlySessionError):
@@ -206,6 +236,7 @@ async def test_a_read_session_refuses_a_flush(database: DatabaseSessionManager) 
         text("/* why */ -- and how\n(SELECT 1)"),
         text("WITH them AS (SELECT * FROM users) SELECT * FROM them"),
         text("VALUES (1)"),
+        text("TABLE users"),
         text("SHOW search_path"),
         text("EXPLAIN SELECT 1"),
         text('WITH them AS (SELECT \'delete\' AS "insert") SELECT them."insert" FROM them'),
@@ -240,6 +271,11 @@ async def test_a_unit_of_work_takes_over_the_connection_of_a_read(
             assert open_now() == {"sessions": 2, "connections": 1}
         assert await reader.scalar(select(func.count()).select_from(User)) == 1
     assert open_now() == NOTHING
+
+
+async def test_a_read_inside_both_is_the_unit_of_work(database: DatabaseSessionManager) -> None:
+    async with database.read_session(), database.session() as session, database.read_session() as inner:
+        assert inner is session
 
 
 async def test_killed_idle_connections_fail_no_one(database: DatabaseSessionManager) -> None:
