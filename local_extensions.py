@@ -31,6 +31,8 @@ USABLE_CONNECTIONS = 97  # of the 100 that a stock PostgreSQL has
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+YES = ("yes", "y", "true", "t", "on", "1")
+NO = ("no", "n", "false", "f", "off", "0")
 EXAMPLE = "postgresql://user:password@host:5432/database"
 
 
@@ -39,7 +41,7 @@ class Filters(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        environment.filters.update(in_quotes=in_quotes, check=check, check_all=check_all)
+        environment.filters.update(in_quotes=in_quotes, check=check, check_all=check_all, literal=literal)
         # `cruft update` renders two versions of the template in one process: each is to load its own file.
         sys.modules.pop(__name__, None)
 
@@ -104,6 +106,16 @@ def check_all(answers: Answers) -> str:
             record_for_replay(**known)
         if caller in ("cookiecutter", "create"):  # not cruft's update, check or diff
             os.environ[NEW_PROJECT] = "yes"
+    return ""
+
+
+def literal(answers: Answers) -> str:
+    """Write the answers so that they come out as they are when they are rendered: `cruft update` does that.
+
+    Called when everything else is rendered, before cruft writes `.cruft.json`.
+    """
+    for name in CHECKS:
+        answers[name] = re.sub(r"\{(?=[{%#])", "{{ '{' }}", answers[name])
     return ""
 
 
@@ -212,6 +224,22 @@ def whole_number(low: int, high: int) -> Callable[[str], str]:
     return check_number
 
 
+def check_yes_or_no(text: str) -> str:
+    """Take yes or no in the words that people have for them."""
+    word = text.strip().lower()
+    if word not in (*YES, *NO):
+        raise ValueError(f"is {text!r}. Allowed: yes or no.")
+    return "yes" if word in YES else "no"
+
+
+def check_ci(text: str) -> str:
+    """Take the name of a CI that there are files for, or none."""
+    name = text.strip().lower()
+    if name not in ("github", "gitlab", "none"):
+        raise ValueError(f"is {text!r}. Allowed: github, gitlab or none.")
+    return name
+
+
 CHECKS: dict[str, Callable[[str], str]] = {
     "project_name": check_name,
     "project_slug": check_slug,
@@ -222,6 +250,8 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "max_overflow": whole_number(0, 10_000),
     "pool_timeout": whole_number(1, 600),
     "pool_recycle": whole_number(-1, 31_536_000),
+    "pool_pre_ping": check_yes_or_no,
+    "ci": check_ci,
 }
 
 
@@ -235,6 +265,11 @@ def hide_password(answers: Answers) -> None:
         return
     os.environ[SECRET_URL] = url
     answers["database_url"] = bare
+    if any(url in argument for argument in sys.argv):
+        warn(
+            "The password in database_url was given on the command line: it is in your shell's history. "
+            "Where others may read that, give the database another one."
+        )
     for caller, known in callers():
         if caller == "cookiecutter":  # it keeps what was given as key=value or replayed in records of its own
             for record in known["context"].values():
@@ -251,8 +286,12 @@ def without_password(url: str) -> str:
 def warn_of_many_connections(pool_size: int, max_overflow: int) -> None:
     """Show the arithmetic if a stock server has too few connections for what was answered."""
     if (one := pool_size + max_overflow) > USABLE_CONNECTIONS:
-        print(
-            f"Warning: pool_size {pool_size} + max_overflow {max_overflow} = {one} connections for one "
-            f"worker, {2 * one} for two. A stock PostgreSQL has {USABLE_CONNECTIONS} for applications.",
-            file=sys.stderr,
+        warn(
+            f"pool_size {pool_size} + max_overflow {max_overflow} = {one} connections for one worker, "
+            f"{2 * one} for two. A stock PostgreSQL has {USABLE_CONNECTIONS} for applications."
         )
+
+
+def warn(message: str) -> None:
+    """Show a warning beside the answers."""
+    print(f"Warning: {message}", file=sys.stderr)

@@ -43,3 +43,4 @@ write_env(SECRET_URL or DATABASE_URL)
 remove_empty_folders()
 say_what_is_next()
 Path(__file__).unlink()  # cookiecutter leaves its copies of hooks behind
+# Nothing is rendered after this. {{ cookiecutter | literal }}

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from tests.conftest import TEMPLATE, Bake, BakedProject
 
 SECRET = "TOPSECRET42"
+CI_FILES = {"github": ".github", "gitlab": ".gitlab-ci.yml"}
 
 REFUSED = [
     *[("project_name", value) for value in ["", "   ", "\n"]],
@@ -54,6 +55,8 @@ REFUSED = [
     ("pool_size", "10001"),
     ("pool_timeout", "0"),
     ("pool_timeout", "601"),
+    *[("pool_pre_ping", value) for value in ["", "maybe", "2", "None"]],
+    *[("ci", value) for value in ["", "jenkins", "git hub"]],
 ]  # fmt: skip
 
 # No braces that open a tag: cookiecutter renders what it is given as key=value. Typed ones are tested below.
@@ -79,6 +82,8 @@ ACCEPTED = [
         ]
     ],
     *[("pool_size", "100"), ("pool_size", " 007 "), ("pool_recycle", "-1"), ("pool_timeout", "600")],
+    *[("pool_pre_ping", value) for value in ["yes", "Yes", "y", "TRUE", "1", "on", "n", "False", "off", " no "]],
+    *[("ci", value) for value in ["GitHub", " gitlab", "none"]],
 ]  # fmt: skip
 
 
@@ -140,8 +145,12 @@ def test_a_wrong_answer_is_refused_and_leaves_nothing(way: Way, name: str, value
 def test_an_odd_answer_is_harmless(way: Way, name: str, value: str) -> None:
     shown = parsed(way(**{"project_slug": "odd", "database_schema": "odd", name: value}))
     expected = value.strip() if name == "database_url" else value
-    if name.startswith("pool"):
+    if name == "pool_pre_ping":
+        expected = "yes" if value.strip()[0] in "yYtT1" or value == "on" else "no"
+    elif name.startswith("pool"):
         expected = str(int(value))
+    elif name == "ci":
+        expected = value.strip().lower()
     assert shown[name] == expected
 
 
@@ -166,6 +175,10 @@ def parsed(project: BakedProject) -> dict[str, Any]:
         "description": constants["DESCRIPTION"],
         "database_schema": constants["DATABASE_SCHEMA"],
         **dict(re.findall(r"database_(pool_\w+): \w+ = Field\((-?\d+)", project.read("app/config.py"))),
+        "pool_pre_ping": "yes"
+        if "database_pool_pre_ping: bool = True\n" in project.read("app/config.py")
+        else "no",
+        "ci": next((ci for ci, file in CI_FILES.items() if project.has(file)), "none"),
         "database_url": dotenv_values(stream=StringIO(project.read(".env")))["DATABASE_URL"],
     }
 
@@ -257,6 +270,14 @@ def test_an_edited_replay_is_refused_in_one_line(home: Path, tmp_path: Path) -> 
     assert not (tmp_path / "output").exists()
 
 
+def test_a_password_on_the_command_line_is_warned_of(home: Path, tmp_path: Path) -> None:
+    done = cli("--no-input", "-o", str(tmp_path), f"database_url=postgresql://u:{SECRET}@h/db")
+    assert done.returncode == 0
+    assert done.stderr.startswith("Warning: The password in database_url was given on the command line")
+    assert done.stderr.count("\n") == 1
+    assert SECRET not in done.stderr + done.stdout
+
+
 def test_the_end_says_where_the_project_is_and_what_is_next(home: Path, tmp_path: Path) -> None:
     done = cli("--no-input", "-o", str(tmp_path))
     assert done.stderr == ""
@@ -284,7 +305,7 @@ def test_on_a_terminal_a_wrong_answer_is_asked_again(home: Path, tmp_path: Path)
         ("Name of the project", "Typed {{ x }}"), ("distribution name", "../evil"), ("project_slug is '../evil'", "typed"),
         ("One sentence", "{% raw %} # é"), ("PostgreSQL URL", "sqlite:///x"), ("database_url names sqlite", ""),
         ("Schema", "pg_x"), ("database_schema is 'pg_x'", "a b"), ("keeps", "0"), ("pool_size is '0'", "no"),
-        ("pool_size is 'no'", "5"), ("besides", ""), ("waits", ""), ("replaced", ""), ("Ping", ""), ("CI files", "3"),
+        ("pool_size is 'no'", "5"), ("besides", ""), ("waits", ""), ("replaced", ""), ("Ping", ""), ("CI files", "nine"), ("ci is 'nine'", "none"),
     ]  # fmt: skip
     for question, answer in typed:
         terminal.expect(question)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import TEMPLATE, Bake
+from tests.conftest import TEMPLATE, Bake, BakedProject, git
 
 UNFIT_FOR_WINDOWS = re.compile(r'[<>:"|?*\\]')
 GITHUB, GITLAB = ".github/workflows/ci.yml", ".gitlab-ci.yml"
@@ -30,8 +30,8 @@ def test_the_questions_come_in_their_order_with_their_defaults() -> None:
         ("max_overflow", 0),
         ("pool_timeout", 5),
         ("pool_recycle", 1800),
-        ("pool_pre_ping", False),
-        ("ci", ["github", "gitlab", "none"]),
+        ("pool_pre_ping", "no"),
+        ("ci", "github"),
     ]
     assert set(questions["__prompts__"]) == set(public)
 
@@ -47,6 +47,35 @@ def test_the_slug_and_the_schema_follow_the_name(bake: Bake) -> None:
     project = bake(project_name="Order Book 2")
     assert project.path.name == "order-book-2"
     assert 'DATABASE_SCHEMA: str = "order_book_2"' in project.read("app/config.py")
+
+
+@pytest.mark.parametrize("way", ["cookiecutter", "cookiecutter 2.6", "uvx", "config file", "zip", "git"])
+def test_every_way_in_renders_the_same(
+    bake: Bake, home: Path, tmp_path: Path, template_repository: Path, way: str
+) -> None:
+    command, template, options = ["cookiecutter"], str(template_repository), ["pool_size=7"]
+    if way == "uvx":
+        command = ["uv", "tool", "run", "cookiecutter"]
+    elif way == "cookiecutter 2.6":
+        command = ["uv", "tool", "run", "cookiecutter@2.6.0"]
+    elif way == "config file":
+        config = tmp_path / "config.yaml"
+        config.write_text("default_context:\n  pool_size: 7\n")
+        options = ["--config-file", str(config)]
+    elif way == "zip":
+        template = str(tmp_path / "template.zip")
+        git(template_repository, "archive", "--prefix=template-main/", f"--output={template}", "HEAD")
+    elif way == "git":
+        template = f"git+file://{template_repository}"
+    output = tmp_path / "output"
+    subprocess.run([*command, template, "--no-input", "-o", str(output), *options], check=True)
+    expected, rendered = bake(pool_size="7"), BakedProject(output / "my-service")
+    assert [path.relative_to(rendered.path) for path in rendered.files()] == [
+        path.relative_to(expected.path) for path in expected.files()
+    ]
+    assert [path.read_bytes() for path in rendered.files()] == [
+        path.read_bytes() for path in expected.files()
+    ]
 
 
 @pytest.mark.parametrize(("ci", "present"), [("github", {GITHUB}), ("gitlab", {GITLAB}), ("none", set())])

@@ -46,7 +46,8 @@ def improve(template: Path) -> None:
     extensions = template / "local_extensions.py"
     old = "environment.filters.update("
     assert old in extensions.read_text()
-    extensions.write_text(extensions.read_text().replace(old, f"{old}shout=str.upper, "))
+    if "shout" not in extensions.read_text():
+        extensions.write_text(extensions.read_text().replace(old, f"{old}shout=str.upper, "))
     (template / PROJECT / "GREETING").write_text("{{ cookiecutter.greeting | shout }}\n")
     config = template / PROJECT / "app" / "config.py"
     config.write_text(config.read_text() + "# A newer version.\n")
@@ -73,3 +74,25 @@ def test_an_update_brings_the_new_and_keeps_the_owners(project: Path, home: Path
     assert [line[1:] for line in changed if not line.startswith(("+++", "---"))] == ["", "My own words."]
     assert {path.name for path in (home / "tmp").iterdir()} == before
     assert "first" not in (project / ".cruft.json").read_text()
+
+
+def test_a_project_whose_answers_hold_tags_is_updated(
+    home: Path, template_repository: Path, tmp_path: Path
+) -> None:
+    template = tmp_path / "template"
+    git(tmp_path, "clone", "--quiet", str(template_repository), str(template))
+    typed = "{{ x }} {% raw %} {# {{{ {%- }}"
+    # As key=value it is rendered before it is an answer; typed it would not be.
+    given = {"project_slug": "mine", "description": "{{ '" + typed + "' }}"}
+    made = cruft(tmp_path, "create", str(template), "--no-input", "--extra-context", json.dumps(given))
+    assert made.returncode == 0, made.stderr
+    project = tmp_path / "mine"
+    git(project, "init", "--quiet", "--initial-branch=main")
+    commit(project, "My project")
+    for _ in range(2):
+        improve(template)
+        updated = cruft(project, "update", "--skip-apply-ask")
+        assert updated.returncode == 0, updated.stdout + updated.stderr
+        assert cruft(project, "diff").stdout == ""
+        assert f'DESCRIPTION: str = "{typed}"' in (project / "app" / "config.py").read_text()
+        commit(project, "Update")

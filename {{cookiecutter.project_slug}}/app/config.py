@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     database_max_overflow: int = Field({{ cookiecutter.max_overflow | int }}, ge=0, le=10_000)
     database_pool_timeout: float = Field({{ cookiecutter.pool_timeout | int }}, gt=0, le=600)  # seconds
     database_pool_recycle: int = Field({{ cookiecutter.pool_recycle | int }}, ge=-1)  # seconds; -1: never
-    database_pool_pre_ping: bool = {{ cookiecutter.pool_pre_ping }}
+    database_pool_pre_ping: bool = {{ cookiecutter.pool_pre_ping == "yes" }}
 
 
 @cache
