@@ -3,7 +3,7 @@
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -48,12 +48,28 @@ class Settings(BaseSettings):
     database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)]
     database_schema: Annotated[str, AfterValidator(check_schema)] = DATABASE_SCHEMA
 
+    # Seconds. 0 turns a limit off.
+    database_connect_timeout: float = Field(5, gt=0, le=600)
+    database_statement_timeout: float = Field(10, ge=0, le=86_400)
+    database_lock_timeout: float = Field(5, ge=0, le=86_400)
+    database_idle_transaction_timeout: float = Field(30, ge=0, le=86_400)
+
     # Of each worker: it holds at most pool size + max overflow connections.
     database_pool_size: int = Field({{ cookiecutter.pool_size | int }}, ge=1, le=10_000)
     database_max_overflow: int = Field({{ cookiecutter.max_overflow | int }}, ge=0, le=10_000)
     database_pool_timeout: float = Field({{ cookiecutter.pool_timeout | int }}, gt=0, le=600)  # seconds
     database_pool_recycle: int = Field({{ cookiecutter.pool_recycle | int }}, ge=-1)  # seconds; -1: never
     database_pool_pre_ping: bool = {{ cookiecutter.pool_pre_ping == "yes" }}
+
+    web_concurrency: int = Field(1, ge=1)  # workers; uvicorn reads the same variable
+    max_body_size: int = Field(1_048_576, ge=0)  # bytes
+    docs: bool = True  # /docs, /redoc and /openapi.json
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def without_timeouts(self) -> Self:
+        """Return the same settings for a script, whose statements and transactions take as long as they do."""
+        timeouts = ("statement_timeout", "lock_timeout", "idle_transaction_timeout")
+        return self.model_copy(update={f"database_{name}": 0 for name in timeouts})
 
 
 @cache

@@ -1,15 +1,16 @@
-"""The engine: its pool, what each connection is made with, and what it is checked for."""
+"""The engine: its pool, and what goes through it."""
 
 import re
 from functools import lru_cache
 from typing import Any
 
 import asyncpg
-from sqlalchemy import event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy import ExceptionContext, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.config import Settings
+from app.connection import connect_args
 from app.misuse import ReadOnlySessionError
 
 # A query begins so, after white space, brackets and comments; and has none of the other words.
@@ -31,9 +32,11 @@ def create_engine(settings: Settings) -> AsyncEngine:
         pool_timeout=settings.database_pool_timeout,
         pool_recycle=settings.database_pool_recycle,
         pool_pre_ping=settings.database_pool_pre_ping,
+        hide_parameters=True,  # no values in error messages
         pool_use_lifo=True,  # lets connections that a quiet hour does not need go idle and end
     )
     event.listen(engine.sync_engine, "checkout", discard_unusable)
+    event.listen(engine.sync_engine, "handle_error", give_up, retval=True)
     return engine
 
 
@@ -44,54 +47,6 @@ def create_read_engine(engine: AsyncEngine) -> AsyncEngine:
     return read_engine
 
 
-class CommitVerifyingConnection(asyncpg.Connection):
-    """A connection on which a COMMIT that did not commit is an error.
-
-    When a statement failed and its error was caught, PostgreSQL answers the later COMMIT with a ROLLBACK
-    and no error; asyncpg and SQLAlchemy pass that on as a success.
-    """
-
-    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 as asyncpg has it
-        """Execute `query` and return PostgreSQL's command tag.
-
-        Raises:
-            asyncpg.InFailedSQLTransactionError: a COMMIT was answered with ROLLBACK.
-        """
-        status: str = await super().execute(query, *args, timeout=timeout)
-        if query == "COMMIT;" and status != "COMMIT":
-            raise asyncpg.InFailedSQLTransactionError(
-                "PostgreSQL rolled back instead of committing, because a statement had failed and its "
-                "error was caught. Let it through, or put the statement into `async with "
-                "session.begin_nested():`, which undoes that statement alone."
-            )
-        return status
-
-
-async def connect(*args: Any, **kwargs: Any) -> asyncpg.Connection:
-    """Open a connection; an unreachable server is a database error, not an `OSError` among others.
-
-    Raises:
-        asyncpg.CannotConnectNowError: refused, unknown host, or no answer in time.
-    """
-    try:
-        return await asyncpg.connect(*args, connection_class=CommitVerifyingConnection, **kwargs)
-    except OSError as error:
-        raise asyncpg.CannotConnectNowError(f"The database cannot be reached: {error}") from error
-
-
-def connect_args(settings: Settings) -> dict[str, Any]:
-    """Return the `connect_args` of an engine: raw SQL sees the configured schema from the start.
-
-    Set at connect, the search path costs no round trip and no rollback can undo it.
-    """
-    return {"async_creator_fn": connect, "server_settings": {"search_path": quoted_schema(settings)}}
-
-
-def quoted_schema(settings: Settings) -> str:
-    """Return the name of the schema as SQL has it, whatever is in it."""
-    return '"' + settings.database_schema.replace('"', '""') + '"'
-
-
 def discard_unusable(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
     """Make the pool replace a connection that the driver knows to be closed or inside a transaction.
 
@@ -100,6 +55,18 @@ def discard_unusable(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
     connection = dbapi_connection.driver_connection
     if connection.is_closed() or connection.is_in_transaction():
         raise DisconnectionError
+
+
+def give_up(context: ExceptionContext) -> BaseException | None:
+    """Make a database error of the bare `TimeoutError` of a statement that was never answered.
+
+    The connection is dropped: a rollback on it would wait as long again.
+    """
+    if not isinstance(context.original_exception, TimeoutError):
+        return None
+    context.is_disconnect = True
+    cause = asyncpg.QueryCanceledError("The database did not answer in time.")
+    return DBAPIError(None, None, cause, connection_invalidated=True)
 
 
 def refuse_writes(_conn: Any, _cursor: Any, statement: str, _params: Any, _context: Any, _many: Any) -> None:

@@ -1,34 +1,25 @@
-"""Database errors made into responses, in one place."""
+"""A database error: the HTTP status that tells a client what to do, and the cause that the log tells us."""
 
-import logging
-
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, TimeoutError as PoolTimeoutError
 
-logger = logging.getLogger(__name__)
-
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
+# By SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html
 STATUS_OF_STATE = {
+    "08": 503,  # connection
     "23503": 409,  # foreign key violation
     "23505": 409,  # unique violation
     "23514": 409,  # check violation
     "23P01": 409,  # exclusion violation
-    "40001": 503,  # serialization failure
-    "40P01": 503,  # deadlock
-    "53300": 503,  # too many connections
-    "55P03": 503,  # lock not available
-    "57014": 503,  # statement timeout
-    "57P03": 503,  # cannot connect now
+    "25P03": 503,  # idle transaction timeout
+    "40": 503,  # serialization failure, deadlock
+    "53": 503,  # too many connections, disk full, out of memory
+    "55P03": 503,  # lock timeout
+    "57": 503,  # statement timeout, shutdown, starting up
 }
-DETAIL = {
-    409: "This conflicts with what is already stored.",
-    503: "The database is not available. Try again.",
-}
+DATA_EXCEPTION = "22"  # the messages of this class quote the value
 
 
 def status_of(error: SQLAlchemyError) -> int | None:
-    """Return the HTTP status that tells a client what to do, or None where the fault is in our code.
+    """Return the HTTP status, or None where the fault is in our code.
 
     409: the request conflicts with stored data. 503: the same request may succeed in a moment.
     """
@@ -36,22 +27,20 @@ def status_of(error: SQLAlchemyError) -> int | None:
         case PoolTimeoutError() | DBAPIError(connection_invalidated=True):
             return 503
         case DBAPIError():
-            return STATUS_OF_STATE.get(getattr(error.orig, "sqlstate", None) or "")
+            state = sqlstate(error)
+            return STATUS_OF_STATE.get(state) or STATUS_OF_STATE.get(state[:2])
     return None
 
 
-async def respond(request: Request, error: Exception) -> JSONResponse:
-    """Answer a database error without a word of SQL or data; one that is our fault stays a 500."""
-    status = status_of(error) if isinstance(error, SQLAlchemyError) else None
-    if status is None:
-        raise error
-    if status == 503:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        logger.warning("%s %s: 503, %s", request.method, request.url.path, cause)
-    headers = {"Retry-After": "1"} if status == 503 else None
-    return JSONResponse({"detail": DETAIL[status]}, status, headers)
+def cause_of(error: BaseException) -> str:
+    """Return the kind of the error and the first line of its message, which holds none of the data."""
+    if not isinstance(error, DBAPIError):
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
+    state, cause = sqlstate(error), (error.orig and error.orig.__cause__) or error.orig
+    message = "" if state.startswith(DATA_EXCEPTION) else f": {error.orig}".partition("\n")[0]
+    return f"{type(cause).__name__} {state}{message}"
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Register the handlers on the application."""
-    app.add_exception_handler(SQLAlchemyError, respond)
+def sqlstate(error: DBAPIError) -> str:
+    """Return PostgreSQL's code of the error, or nothing if the error is not PostgreSQL's."""
+    return getattr(error.orig, "sqlstate", None) or ""

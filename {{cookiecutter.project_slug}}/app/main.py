@@ -1,13 +1,18 @@
 """The application."""
 
+from asyncio import create_task
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI
 
+from app.capacity import warn_of_too_many_connections
 from app.config import DESCRIPTION, PROJECT_NAME, get_settings
 from app.database import sessionmanager
-from app.errors import add_error_handlers
+from app.logs import configure_logging
+from app.middleware import RequestGuard
+from app.problems import add_problem_handlers, problems
 from app.routers import health, users
 
 
@@ -15,13 +20,25 @@ from app.routers import health, users
 async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
     """Open the session manager when the application starts, close it when the application ends."""
     sessionmanager.init_db(get_settings())
+    check = create_task(warn_of_too_many_connections(get_settings()))  # the database may not be there yet
     try:
         yield
     finally:
+        check.cancel()
         await sessionmanager.close()
 
 
-app = FastAPI(title=PROJECT_NAME, description=DESCRIPTION, lifespan=lifespan)
+settings = get_settings()
+configure_logging(settings.log_level)
+app = FastAPI(
+    title=PROJECT_NAME,
+    description=DESCRIPTION,
+    lifespan=lifespan,
+    openapi_url="/openapi.json" if settings.docs else None,
+    responses=problems(422, 500, 503),
+)
+app.add_middleware(RequestGuard, max_body_size=settings.max_body_size)
+app.add_middleware(CorrelationIdMiddleware)  # the outermost: every log line and response has the id
+add_problem_handlers(app)
 app.include_router(health.router)
 app.include_router(users.router)
-add_error_handlers(app)

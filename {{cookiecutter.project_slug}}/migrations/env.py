@@ -17,10 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.schema import CreateSchema
 
 from app.config import get_settings
-from app.engine import connect_args, quoted_schema
+from app.connection import connect_args, quoted_schema
 from app.models import Base
 
-SCHEMA = get_settings().database_schema
+# A migration takes as long as it does, but does not wait long for a lock: the service would queue behind it.
+LOCK_TIMEOUT = {"database_lock_timeout": get_settings().database_lock_timeout}
+SETTINGS = get_settings().without_timeouts().model_copy(update=LOCK_TIMEOUT)
+SCHEMA = SETTINGS.database_schema
 NONE: Any = None  # what `to_metadata` takes for "no schema", though its annotation does not say so
 LOCK = text("SELECT pg_try_advisory_lock(hashtext('migrations'), hashtext(:schema))")
 
@@ -48,7 +51,7 @@ def run(connection: Connection | None = None) -> None:
     )
     with context.begin_transaction():
         if connection is None:
-            context.execute(f"SET search_path TO {quoted_schema(get_settings())}")
+            context.execute(f"SET search_path TO {quoted_schema(SETTINGS)}")
         if connection is None or not inspect(connection).has_schema(SCHEMA):
             context.execute(CreateSchema(SCHEMA, if_not_exists=True))
         context.run_migrations()
@@ -69,7 +72,7 @@ async def run_online() -> None:
     server would keep a snapshot open, and CREATE INDEX CONCURRENTLY waits for those.
     """
     engine = create_async_engine(
-        get_settings().database_url, connect_args=connect_args(get_settings()), poolclass=NullPool
+        SETTINGS.database_url, connect_args=connect_args(SETTINGS), poolclass=NullPool
     )
     lock_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
     async with aclosing(await connect(lock_engine)) as lock, aclosing(await connect(engine)) as connection:

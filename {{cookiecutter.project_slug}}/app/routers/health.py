@@ -19,7 +19,7 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/ready", responses={503: {"description": "The database does not answer."}})
+@router.get("/ready")
 async def ready(session: ReadSessionDep) -> dict[str, str]:
     """Answer 200 if a query went through the pool to the database and back."""
     try:

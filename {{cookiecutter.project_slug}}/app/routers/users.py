@@ -5,14 +5,13 @@ from sqlalchemy import delete, select
 
 from app.database import ReadSessionDep, SessionDep
 from app.models import User
+from app.problems import problems
 from app.schemas import AfterId, Id, PageSize, UserCreate, UserPage, UserPublic
 
 router = APIRouter(prefix="/users", tags=["users"])
-NOT_FOUND: dict[int | str, dict[str, object]] = {404: {"description": "There is no such user."}}
-CONFLICT: dict[int | str, dict[str, object]] = {409: {"description": "The email address is taken."}}
 
 
-@router.post("", status_code=201, response_model=UserPublic, responses=CONFLICT)
+@router.post("", status_code=201, response_model=UserPublic, responses=problems(409, 413))
 async def create_user(data: UserCreate, session: SessionDep) -> User:
     """Create a user. The response is sent after the commit: a 201 is stored."""
     user = User(**data.model_dump())
@@ -21,7 +20,7 @@ async def create_user(data: UserCreate, session: SessionDep) -> User:
     return user
 
 
-@router.get("/{user_id}", response_model=UserPublic, responses=NOT_FOUND)
+@router.get("/{user_id}", response_model=UserPublic, responses=problems(404))
 async def read_user(user_id: Id, session: ReadSessionDep) -> User:
     """Return a user."""
     user = await session.scalar(select(User).where(User.id == user_id))
@@ -39,7 +38,7 @@ async def list_users(session: ReadSessionDep, limit: PageSize = 50, after: After
     return {"items": page, "next": page[-1].id if len(users) > limit else None}
 
 
-@router.delete("/{user_id}", status_code=204, responses=NOT_FOUND)
+@router.delete("/{user_id}", status_code=204, responses=problems(404))
 async def delete_user(user_id: Id, session: SessionDep) -> None:
     """Delete a user and what belongs to the user."""
     deleted = await session.scalar(delete(User).where(User.id == user_id).returning(User.id))

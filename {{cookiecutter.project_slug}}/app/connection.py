@@ -1,0 +1,99 @@
+"""A connection: how it is opened, and what it is made with."""
+
+from typing import Any
+
+import asyncpg
+import stamina
+
+from app.config import Settings
+
+COMMAND_GRACE = 1  # seconds that the server has to say itself that a statement took too long
+
+
+async def connect(*args: Any, retry_for: float, **kwargs: Any) -> asyncpg.Connection:
+    """Open a connection, trying again for this many seconds while the server is away or starts.
+
+    Raises:
+        asyncpg.CannotConnectNowError: refused, unknown host, or no answer in time. Not an `OSError`: that
+            would be one among others, this is an error of the database.
+        asyncpg.TooManyConnectionsError: the server has no connection to spare.
+    """
+    try:
+        async for attempt in stamina.retry_context(
+            on=(OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError),
+            attempts=None, timeout=retry_for, wait_initial=0.05, wait_max=0.5, wait_jitter=0.1,
+        ):  # fmt: skip
+            with attempt:
+                return await asyncpg.connect(
+                    *args, connection_class=CommitVerifyingConnection, timeout=retry_for, **kwargs
+                )
+    except OSError as error:
+        reason = str(error) or "no answer in time"
+        raise asyncpg.CannotConnectNowError(f"The database cannot be reached: {reason}") from error
+    raise AssertionError("stamina returns or raises")
+
+
+def connect_args(settings: Settings) -> dict[str, Any]:
+    """Return the `connect_args` of an engine. What is set at connect costs no round trip later."""
+    return {
+        "async_creator_fn": connect,
+        "retry_for": settings.database_connect_timeout,
+        "command_timeout": command_timeout(settings),
+        "server_settings": server_settings(settings),
+    }
+
+
+def server_settings(settings: Settings) -> dict[str, str]:
+    """Return what the server is to hold of each connection. No rollback undoes it.
+
+    https://www.postgresql.org/docs/current/runtime-config-client.html
+    """
+    return {
+        "search_path": quoted_schema(settings),  # raw SQL sees the configured schema
+        "statement_timeout": milliseconds(settings.database_statement_timeout),
+        "lock_timeout": milliseconds(settings.database_lock_timeout),
+        "idle_in_transaction_session_timeout": milliseconds(settings.database_idle_transaction_timeout),
+    }
+
+
+def command_timeout(settings: Settings) -> float | None:
+    """Return after how many seconds a statement is given up whatever the server does, or None for never.
+
+    A little after the server's own limit: it counts where the network or the server is frozen.
+    """
+    return (
+        settings.database_statement_timeout + COMMAND_GRACE if settings.database_statement_timeout else None
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    """Return the time as PostgreSQL reads it."""
+    return f"{round(seconds * 1000)}ms"
+
+
+def quoted_schema(settings: Settings) -> str:
+    """Return the name of the schema as SQL has it, whatever is in it."""
+    return '"' + settings.database_schema.replace('"', '""') + '"'
+
+
+class CommitVerifyingConnection(asyncpg.Connection):
+    """A connection on which a COMMIT that did not commit is an error.
+
+    When a statement failed and its error was caught, PostgreSQL answers the later COMMIT with a ROLLBACK
+    and no error; asyncpg and SQLAlchemy pass that on as a success.
+    """
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 as asyncpg has it
+        """Execute `query` and return PostgreSQL's command tag.
+
+        Raises:
+            asyncpg.InFailedSQLTransactionError: a COMMIT was answered with ROLLBACK.
+        """
+        status: str = await super().execute(query, *args, timeout=timeout)
+        if query == "COMMIT;" and status != "COMMIT":
+            raise asyncpg.InFailedSQLTransactionError(
+                "PostgreSQL rolled back instead of committing, because a statement had failed and its "
+                "error was caught. Let it through, or put the statement into `async with "
+                "session.begin_nested():`, which undoes that statement alone."
+            )
+        return status
