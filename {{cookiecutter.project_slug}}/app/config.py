@@ -29,8 +29,12 @@ def check_schema(name: str) -> str:
     Raises:
         ValueError: it is empty, longer than PostgreSQL keeps, reserved, or holds a NUL.
     """
-    if not 1 <= len(name.encode()) <= 63 or "\0" in name or name.startswith("pg_"):
-        raise ValueError(f"{name!r} is not allowed. Allowed: 1 to 63 bytes, no NUL, not starting with pg_.")
+    reserved = name.startswith("pg_") or name in ("information_schema", "$user")
+    if reserved or not 1 <= len(name.encode()) <= 63 or "\0" in name:
+        raise ValueError(
+            f"{name!r} is not allowed. Allowed: 1 to 63 bytes, no NUL, "
+            "not starting with pg_, neither information_schema nor $user."
+        )
     return name
 
 
@@ -86,4 +90,6 @@ def get_settings() -> Settings:
             variable = str(problem["loc"][0]).upper()
             message = HOW_TO_SET if problem["type"] == "missing" else problem["msg"]
             print(f"{variable}: {message.removeprefix('Value error, ')}", file=sys.stderr)
-        sys.exit(3)
+    except UnicodeDecodeError:
+        print(".env: is not UTF-8. Save it as that.", file=sys.stderr)
+    sys.exit(3)

@@ -1,5 +1,6 @@
 """A connection: how it is opened, and what it is made with."""
 
+import sys
 from typing import Any
 
 import asyncpg
@@ -7,6 +8,7 @@ import stamina
 
 from app.config import Settings
 
+CHECK_CLIENT = "0" if sys.platform == "win32" else "1s"  # a server on Windows takes nothing but 0
 COMMAND_GRACE = 1  # seconds that the server has to say itself that a statement took too long
 
 
@@ -53,6 +55,7 @@ def server_settings(settings: Settings) -> dict[str, str]:
         "statement_timeout": milliseconds(settings.database_statement_timeout),
         "lock_timeout": milliseconds(settings.database_lock_timeout),
         "idle_in_transaction_session_timeout": milliseconds(settings.database_idle_transaction_timeout),
+        "client_connection_check_interval": CHECK_CLIENT,  # ends the query of a client that is gone
     }
 
 

@@ -4,17 +4,18 @@ In a route, `session: SessionDep` commits before the response is sent; `session:
 one round trip a query. Elsewhere, `async with sessionmanager.session() as session:` does what the first does.
 """
 
+from asyncio import current_task
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 
 from app.config import Settings
 from app.engine import create_engine, create_read_engine
-from app.misuse import DatabaseNotInitializedError, UnitOfWorkOpenError
-from app.sessions import Sessions, opened, release, scoped_sessions
+from app.misuse import DatabaseNotInitializedError, OutsideRequestError, UnitOfWorkOpenError
+from app.sessions import UnitOfWork, opened, release, session_maker
 
 
 class DatabaseSessionManager:
@@ -34,8 +35,10 @@ class DatabaseSessionManager:
         if self._engine is not None:
             raise RuntimeError("The database is initialised already: call close() first.")
         self._engine = create_engine(settings)
-        self._sessions = scoped_sessions(self._engine)
-        self._read_sessions = scoped_sessions(create_read_engine(self._engine))
+        read_engine = create_read_engine(self._engine)
+        self._session_maker = session_maker(self._engine, AsyncSession)
+        self._units = async_scoped_session(session_maker(self._engine, UnitOfWork), scopefunc=current_task)
+        self._readers = async_scoped_session(session_maker(read_engine, AsyncSession), scopefunc=current_task)
 
     async def close(self) -> None:
         """Close the connections that are in the pool."""
@@ -52,7 +55,8 @@ class DatabaseSessionManager:
     @property
     def session_maker(self) -> async_sessionmaker[AsyncSession]:
         """The factory of the sessions, for one that you commit and close yourself."""
-        return self._registries()[0].session_factory
+        self._check_initialized()
+        return self._session_maker
 
     @asynccontextmanager
     async def session(self, *, join: bool = True) -> AsyncGenerator[AsyncSession]:
@@ -62,20 +66,23 @@ class DatabaseSessionManager:
         block. Another task gets a session of its own.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the commit failed; nothing was written.
+            sqlalchemy.exc.SQLAlchemyError: the commit failed; nothing was written, unless the connection
+                broke while the server was committing: then nobody knows.
+            RollbackOnlyError: a block that had joined failed, and its error was caught.
             UnitOfWorkOpenError: there is one to join, and `join` is false.
         """
-        sessions, read_sessions = self._registries()
-        if sessions.registry.has():
+        self._check_initialized()
+        if self._units.registry.has():
             if not join:
                 raise UnitOfWorkOpenError
-            yield sessions()
+            with self._units().join() as session:
+                yield session
             return
-        await release(read_sessions)  # a task that holds a connection while it waits can starve the pool
-        async with opened(sessions) as session:
+        await release(self._readers)  # a task that holds a connection while it waits can starve the pool
+        async with opened(self._units) as session:
             yield session
-            await release(read_sessions)  # refuses a change to what was read, while nothing is committed
-            await session.commit()
+            await release(self._readers)  # refuses a change to what was read, while nothing is committed
+            await session.end()
 
     @asynccontextmanager
     async def read_session(self) -> AsyncGenerator[AsyncSession]:
@@ -86,42 +93,47 @@ class DatabaseSessionManager:
         Raises:
             ReadOnlySessionError: when a session of its own is sent anything but a query.
         """
-        for sessions in self._registries():
+        self._check_initialized()
+        for sessions in (self._units, self._readers):
             if sessions.registry.has():
                 yield sessions()
                 return
-        async with opened(self._read_sessions) as session:
+        async with opened(self._readers) as session:
             yield session
             if session.new or session.dirty or session.deleted:
                 await session.flush()  # refused: the change would be lost without a word
 
-    def _registries(self) -> tuple[Sessions, Sessions]:
+    def _check_initialized(self) -> None:
         if self._engine is None:
             raise DatabaseNotInitializedError
-        return self._sessions, self._read_sessions
 
 
 sessionmanager = DatabaseSessionManager()
 
 
-async def function_scope() -> None:
+async def function_scope() -> bool:
     """End what depends on this before the response is sent: a commit that fails is an error response.
 
     FastAPI's default scope, of a plain `Depends(get_db)`, would end it after; this makes FastAPI refuse it.
     """
+    return True
 
 
-FunctionScope = Annotated[None, Depends(function_scope, scope="function")]
+FunctionScope = Annotated[bool, Depends(function_scope, scope="function")]
 
 
-async def get_db(_scope: FunctionScope = None) -> AsyncGenerator[AsyncSession]:
+async def get_db(*, in_request: FunctionScope = False) -> AsyncGenerator[AsyncSession]:
     """Yield the session of a request that may write."""
+    if not in_request:
+        raise OutsideRequestError("session")
     async with sessionmanager.session(join=False) as session:
         yield session
 
 
-async def get_read_db(_scope: FunctionScope = None) -> AsyncGenerator[AsyncSession]:
+async def get_read_db(*, in_request: FunctionScope = False) -> AsyncGenerator[AsyncSession]:
     """Yield the session of a request that only reads."""
+    if not in_request:
+        raise OutsideRequestError("read_session")
     async with sessionmanager.read_session() as session:
         yield session
 

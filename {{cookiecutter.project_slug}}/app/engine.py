@@ -11,15 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.config import Settings
 from app.connection import connect_args
-from app.misuse import ReadOnlySessionError
+from app.misuse import ReadOnlySessionError, SharedSessionError
 
-# A query begins so, after white space, brackets and comments; and has none of the other words.
-QUERY = re.compile(
-    r"(?:\s|\(|--[^\n]*\n|/\*[\s\S]*?\*/)*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN)\b", re.IGNORECASE
+# A query begins so, and has none of the other words, outside of comments and quotes.
+QUERY = re.compile(r"[\s(]*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN)\b", re.IGNORECASE)
+# INSERT and MERGE are always followed by INTO; FOR UPDATE and FOR SHARE lock rows; EXPLAIN may run a CREATE.
+WRITE = re.compile(
+    r"(?<![.\w])(?:INTO|UPDATE|DELETE|CREATE|FOR\s+(?:KEY\s+)?SHARE)\b(?!\s*\.)", re.IGNORECASE
 )
-# INSERT and MERGE are always followed by INTO; FOR UPDATE and FOR SHARE lock rows.
-WRITE = re.compile(r"(?<![.\w])(?:INTO|UPDATE|DELETE|FOR\s+(?:KEY\s+)?SHARE)\b", re.IGNORECASE)
-QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+QUOTED = re.compile(
+    r"--[^\n]*|/\*[\s\S]*?\*/|\bE'(?:[^'\\]|\\.|'')*'|'[^']*'|\"[^\"]*\"|\$(\w*)\$[\s\S]*?\$\1\$",
+    re.IGNORECASE,
+)
 
 
 def create_engine(settings: Settings) -> AsyncEngine:
@@ -58,15 +61,15 @@ def discard_unusable(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
 
 
 def give_up(context: ExceptionContext) -> BaseException | None:
-    """Make a database error of the bare `TimeoutError` of a statement that was never answered.
-
-    The connection is dropped: a rollback on it would wait as long again.
-    """
-    if not isinstance(context.original_exception, TimeoutError):
-        return None
-    context.is_disconnect = True
-    cause = asyncpg.QueryCanceledError("The database did not answer in time.")
-    return DBAPIError(None, None, cause, connection_invalidated=True)
+    """Drop a connection that cannot be rolled back, and say why: it is frozen, or busy for another task."""
+    if isinstance(context.original_exception, TimeoutError):  # it would take the rollback as long again
+        context.is_disconnect = True
+        cause = asyncpg.QueryCanceledError("The database did not answer in time.")
+        return DBAPIError(None, None, cause, connection_invalidated=True)
+    if "another operation is in progress" in str(context.original_exception):
+        context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
+        return SharedSessionError()
+    return None
 
 
 def refuse_writes(_conn: Any, _cursor: Any, statement: str, _params: Any, _context: Any, _many: Any) -> None:
@@ -82,4 +85,5 @@ def refuse_writes(_conn: Any, _cursor: Any, statement: str, _params: Any, _conte
 @lru_cache(maxsize=1_000)
 def is_query(statement: str) -> bool:
     """Tell whether the SQL only reads, as far as its text shows: a function that it calls may write."""
-    return QUERY.match(statement) is not None and WRITE.search(QUOTED.sub("", statement)) is None
+    bare = QUOTED.sub(" ", statement)
+    return QUERY.match(bare) is not None and WRITE.search(bare) is None

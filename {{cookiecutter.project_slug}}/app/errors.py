@@ -1,6 +1,6 @@
 """A database error: the HTTP status that tells a client what to do, and the cause that the log tells us."""
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError, NotSupportedError, SQLAlchemyError, TimeoutError as PoolTimeoutError
 
 # By SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html
 STATUS_OF_STATE = {
@@ -26,6 +26,8 @@ def status_of(error: SQLAlchemyError) -> int | None:
     match error:
         case PoolTimeoutError() | DBAPIError(connection_invalidated=True):
             return 503
+        case NotSupportedError():
+            return 503  # a migration changed a table under a prepared statement, which is now prepared again
         case DBAPIError():
             state = sqlstate(error)
             return STATUS_OF_STATE.get(state) or STATUS_OF_STATE.get(state[:2])

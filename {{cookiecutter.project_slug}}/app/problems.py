@@ -76,7 +76,7 @@ async def validation_problem(_request: Request, error: RequestValidationError) -
 async def database_problem(request: Request, error: SQLAlchemyError) -> Response:
     """Answer a database error without a word of SQL or data; one that is our fault goes on to be a 500."""
     status = status_of(error)
-    if status is None:
+    if status is None or request.scope["type"] != "http":
         raise error
     if status != 503:
         return problem(status, DETAIL[status])

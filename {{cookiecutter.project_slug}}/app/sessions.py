@@ -1,27 +1,73 @@
 """One session for each asyncio task: made when the task first asks for it, gone when its block ends."""
 
 from asyncio import current_task
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import NoReturn, Self, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 
-Sessions = async_scoped_session[AsyncSession]
+from app.misuse import CommitInsideError, RollbackOnlyError
+
+Session = TypeVar("Session", bound=AsyncSession)
 
 
-def scoped_sessions(engine: AsyncEngine) -> Sessions:
-    """Return the sessions of all tasks on this engine, none of them made yet."""
-    maker = async_sessionmaker(
+class UnitOfWork(AsyncSession):
+    """A session that is committed when its block ends, and not before: what raises has written nothing."""
+
+    joined = 0  # how many blocks inside its own are using it
+    rollback_only = False
+
+    def begin(self) -> NoReturn:
+        """Raise `CommitInsideError`: it is begun."""
+        raise CommitInsideError("begin()")
+
+    async def commit(self) -> NoReturn:
+        """Raise `CommitInsideError`: its block commits."""
+        raise CommitInsideError("commit()")
+
+    async def rollback(self) -> None:
+        """Undo everything; where a joined block does so, the block that it joined cannot succeed any more."""
+        self.rollback_only = self.rollback_only or self.joined > 0
+        await super().rollback()
+
+    @contextmanager
+    def join(self) -> Generator[Self]:
+        """Share the session with a block inside its own. If that fails, the whole unit of work does."""
+        self.joined += 1
+        try:
+            yield self
+        except BaseException:
+            self.rollback_only = True
+            raise
+        finally:
+            self.joined -= 1
+
+    async def end(self) -> None:
+        """Commit.
+
+        Raises:
+            RollbackOnlyError: an error of a joined block was caught.
+            sqlalchemy.exc.SQLAlchemyError: the commit failed.
+        """
+        if self.rollback_only:
+            raise RollbackOnlyError
+        await super().commit()
+
+
+def session_maker(engine: AsyncEngine, class_: type[Session]) -> async_sessionmaker[Session]:
+    """Return a factory of sessions on this engine."""
+    return async_sessionmaker(
         engine,
+        class_=class_,
         autoflush=False,
         expire_on_commit=False,  # what was committed can be read, without a query, to make the response
         close_resets_only=False,  # a closed session raises: reopened, it would leak its connection
     )
-    return async_scoped_session(maker, scopefunc=current_task)
 
 
 @asynccontextmanager
-async def opened(sessions: Sessions) -> AsyncGenerator[AsyncSession]:
+async def opened(sessions: async_scoped_session[Session]) -> AsyncGenerator[Session]:
     """Open the session of this task; close it, and forget it, however the block ends."""
     task = current_task()
     try:
@@ -33,7 +79,7 @@ async def opened(sessions: Sessions) -> AsyncGenerator[AsyncSession]:
         sessions.registry.registry.pop(task, None)
 
 
-async def release(sessions: Sessions) -> None:
+async def release(sessions: async_scoped_session[AsyncSession]) -> None:
     """Return the connection of this task's session, if it has one, to the pool.
 
     Raises:

@@ -45,13 +45,14 @@ def run(connection: Connection | None = None) -> None:
     """Run the revisions on the connection, or without one print their SQL (`alembic upgrade head --sql`)."""
     context.configure(
         connection=connection,
-        dialect_name="postgresql",
+        url="postgresql+asyncpg://",  # of the printed SQL: which dialect it is
         target_metadata=metadata_without_schema(),
         literal_binds=connection is None,
     )
     with context.begin_transaction():
         if connection is None:
-            context.execute(f"SET search_path TO {quoted_schema(SETTINGS)}")
+            set_path = f"SET search_path TO {quoted_schema(SETTINGS)}"
+            context.execute(set_path.replace(":", r"\:"))  # which would begin a parameter
         if connection is None or not inspect(connection).has_schema(SCHEMA):
             context.execute(CreateSchema(SCHEMA, if_not_exists=True))
         context.run_migrations()

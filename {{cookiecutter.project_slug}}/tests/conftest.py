@@ -5,6 +5,7 @@ the settings are overwritten here, before anything reads them.
 """
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import AsyncGenerator, Generator
@@ -35,6 +36,7 @@ from dev.postgres import PostgresUnavailableError, running_postgres
 from tests.routes import app
 from tests.tools import on_server
 
+logging.getLogger("httpx2").setLevel("WARNING")  # a line for each request
 PROJECT = Path(__file__).parents[1]
 NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 

@@ -1,12 +1,15 @@
 """The application with a few more routes, which do what its own routes have no reason to do."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import Body, HTTPException
-from sqlalchemy import AsyncAdaptedQueuePool, text
+from fastapi import BackgroundTasks, Body, HTTPException
+from fastapi.responses import StreamingResponse
+from sqlalchemy import AsyncAdaptedQueuePool, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import ReadSessionDep, SessionDep, sessionmanager
 from app.main import app
@@ -35,6 +38,82 @@ async def sleep(session: SessionDep, seconds: float) -> None:
     await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
 
 
+@app.get("/test/idle")
+async def idle(session: SessionDep, seconds: float) -> None:
+    await session.execute(text("SELECT 1"))
+    await asyncio.sleep(seconds)
+    await session.execute(text("SELECT 1"))
+
+
+@app.post("/test/killed-before-commit")
+async def killed_before_commit(session: SessionDep) -> None:
+    session.add(User(email="lost@example.com"))
+    await session.flush()
+    await kill(session)
+
+
+@app.post("/test/killed-before-statement")
+async def killed_before_statement(session: SessionDep) -> None:
+    session.add(User(email="lost@example.com"))
+    await session.flush()
+    await kill(session)
+    await session.execute(text("SELECT 1"))
+
+
+async def kill(session: AsyncSession) -> None:
+    backend = await session.scalar(text("SELECT pg_backend_pid()"))
+    async with sessionmanager.engine.connect() as other:
+        await other.execute(text(f"SELECT pg_terminate_backend({backend}, 1000)"))
+
+
+@app.post("/test/not-null")
+async def not_null(session: SessionDep) -> None:
+    await session.execute(text("INSERT INTO users (full_name) VALUES ('hunter2')"))
+
+
+@app.get("/test/stream")
+async def stream() -> StreamingResponse:
+    """Stream without end, from a session that is as long."""
+
+    async def lines() -> AsyncGenerator[str]:
+        async with sessionmanager.session() as session:
+            yield "first\n"
+            await session.execute(text("SELECT pg_sleep(60)"))
+
+    return StreamingResponse(lines())
+
+
+@app.get("/test/export")
+async def export() -> StreamingResponse:
+    """Stream what a query finds, row by row: the body has a session of its own, for as long as it takes."""
+
+    async def lines() -> AsyncGenerator[str]:
+        async with sessionmanager.session() as session:
+            async for user in await session.stream_scalars(select(User).order_by(User.id)):
+                yield f"{user.email}\n"
+
+    return StreamingResponse(lines())
+
+
+@app.post("/test/background")
+async def background(tasks: BackgroundTasks) -> None:
+    """Do something after the response, in a session of its own."""
+
+    async def add_user() -> None:
+        async with sessionmanager.session() as session:
+            session.add(User(email="background@example.com"))
+
+    tasks.add_task(add_user)
+
+
+@app.post("/test/background-with-the-session-of-the-request")
+async def background_with_the_session_of_the_request(session: SessionDep, tasks: BackgroundTasks) -> None:
+    async def add_user() -> None:
+        await session.execute(text("SELECT 1"))
+
+    tasks.add_task(add_user)
+
+
 @app.get("/test/schema")
 async def schema(session: ReadSessionDep) -> str | None:
     found: str | None = await session.scalar(text("SELECT current_schema()"))
@@ -53,6 +132,8 @@ def open_now() -> dict[str, int]:
     pool = sessionmanager.engine.pool
     assert isinstance(pool, AsyncAdaptedQueuePool)
     return {
-        "sessions": sum(len(sessions.registry.registry) for sessions in sessionmanager._registries()),
+        "sessions": sum(
+            len(sessions.registry.registry) for sessions in (sessionmanager._units, sessionmanager._readers)
+        ),
         "connections": pool.checkedout(),
     }

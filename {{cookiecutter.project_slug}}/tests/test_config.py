@@ -1,11 +1,16 @@
 """Settings: what a DATABASE_URL may look like, and what a wrong value says."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from sqlalchemy import URL
 
 from app.config import Settings
 from app.database_url import parse_database_url
-from tests.tools import run
+from tests.tools import PROJECT, run
 
 SECRET = "s3cret"
 
@@ -20,6 +25,7 @@ SECRET = "s3cret"
         ("postgresql://u:p%40%2F%23%25@h/db", "p@/#%", "h", {}),
         ("postgresql://u:p@/#?:%w ü@h/db", "p@/#?:%w ü", "h", {}),
         ("postgresql://u@h/db", None, "h", {}),
+        ("postgresql://u:pw@h:65535/db", "pw", "h", {}),
         ("postgresql://u:@h/db", "", "h", {}),
         ("postgresql://h/db", None, "h", {}),
         ("postgresql://u:pw@[::1]:5433/db", "pw", "::1", {}),
@@ -48,11 +54,16 @@ def test_a_url_is_taken_as_people_have_it(
     [
         (SECRET, "not a URL"),
         (f"postgresql:/u:{SECRET}@h/db", "not a URL"),
-        (f"{SECRET} ://u@h/db", "not a URL"),
+        (f"{SECRET}://u@h/db", "has a scheme that is not supported"),
         (f"mysql://u:{SECRET}@h/db", "mysql:// is not supported"),
         ("sqlite:///db", "sqlite:// is not supported"),
         (f"postgresql+psycopg2://u:{SECRET}@h/db", r"postgresql\+psycopg2:// is not supported"),
         (f"postgresql://u:{SECRET}@h:port/db", "host and port"),
+        (f"postgresql://u:{SECRET}@h:99999/db", "valid port"),
+        (f"postgresql://u:{SECRET}@h:0/db", "valid port"),
+        (f"postgresql://u:{SECRET}@db..internal/db", "host and port"),
+        (f"postgresql://u:{SECRET}@/db?host=a&host=b", "twice"),
+        (f"postgresql://h/db?user=u&password=x&{SECRET}=1", "unsupported parameters: password, user. "),
         (f"postgresql://u:{SECRET}@h", "a host and a database"),
         (f"postgresql://u:{SECRET}@/db", "a host and a database"),
         (f"postgresql://u:{SECRET}@h/db?sslmode=maybe", "sslmode"),
@@ -77,6 +88,10 @@ def test_any_schema_that_postgresql_takes_is_taken(schema: str) -> None:
         ("DATABASE_URL", f"mysql://u:{SECRET}@h/db", "DATABASE_URL: mysql:// is not supported"),
         ("DATABASE_SCHEMA", "pg_mine", "DATABASE_SCHEMA: 'pg_mine' is not allowed"),
         ("DATABASE_SCHEMA", "é" * 32, "DATABASE_SCHEMA: "),
+        ("DATABASE_SCHEMA", "$user", "DATABASE_SCHEMA: "),
+        ("DATABASE_SCHEMA", "information_schema", "DATABASE_SCHEMA: "),
+        ("DATABASE_CONNECT_TIMEOUT", "0", "DATABASE_CONNECT_TIMEOUT: Input should be greater than 0"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("DATABASE_POOL_SIZE", "0", "DATABASE_POOL_SIZE: Input should be greater than or equal to 1"),
         ("DATABASE_MAX_OVERFLOW", "-1", "DATABASE_MAX_OVERFLOW: Input should be greater"),
         ("DATABASE_POOL_TIMEOUT", "soon", "DATABASE_POOL_TIMEOUT: Input should be a valid number"),
@@ -90,6 +105,16 @@ def test_a_wrong_setting_is_one_line_that_names_it(variable: str, value: str, me
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert SECRET not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_an_env_file_of_another_encoding_is_one_line(tmp_path: Path, encoding: str) -> None:
+    shutil.copytree(PROJECT / "app", tmp_path / "app")
+    (tmp_path / ".env").write_text("DATABASE_SCHEMA=schéma\n", encoding=encoding)
+    done = subprocess.run(
+        [sys.executable, "-c", "import app.main"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (3, ".env: is not UTF-8. Save it as that.\n")
 
 
 def test_several_workers_stop_when_a_setting_is_wrong() -> None:

@@ -83,7 +83,7 @@ def test_a_schema_of_any_name_is_migrated_and_served(empty_database: URL) -> Non
     }
     alembic("upgrade", "head", **environment)
     alembic("check", **environment)
-    with served(**environment) as server, Client(base_url=server) as client:
+    with served(**environment) as server, Client(base_url=server.url) as client:
         assert client.post("/users", json={"email": "ada@example.com"}).status_code == 201
         assert client.get("/users/1").status_code == 200
         assert client.get("/test/schema").json() == name
@@ -108,7 +108,11 @@ def test_a_password_of_odd_characters_works(empty_database: URL) -> None:
         asyncio.run(on_server(empty_database, f"DROP ROLE {role}"))
 
 
-def test_the_sql_can_be_printed_without_a_database() -> None:
-    sql = alembic("upgrade", "head", "--sql")
+@pytest.mark.parametrize("name", ["plain", "100%", "a:b :c", 'Odd "x"'])
+def test_the_sql_can_be_printed_without_a_database(name: str) -> None:
+    sql = alembic("upgrade", "head", "--sql", DATABASE_SCHEMA=name)
+    quoted = '"' + name.replace('"', '""') + '"'
+    assert f"SET search_path TO {quoted};" in sql
+    assert f"CREATE SCHEMA IF NOT EXISTS {name if name == 'plain' else quoted};" in sql
     assert "CREATE TABLE users" in sql
     assert "CREATE SCHEMA IF NOT EXISTS" in sql

@@ -16,7 +16,7 @@ from app.config import get_settings
 from app.database import DatabaseSessionManager, get_db, get_read_db, sessionmanager
 from app.misuse import DatabaseNotInitializedError
 from tests.routes import app, open_now
-from tests.tools import counting_proxy, on_server, served
+from tests.tools import on_server, proxied, served
 
 NOTHING = {"sessions": 0, "connections": 0}
 ADA = {"email": "ada@example.com"}
@@ -92,13 +92,13 @@ async def test_an_error_after_a_flush_leaves_nothing(client: AsyncClient) -> Non
 
 async def test_a_read_is_one_round_trip_and_a_write_three(client: AsyncClient) -> None:
     async def trips_of(method: str, path: str, json: dict[str, str] | None = None) -> int:
-        before = trips.count
+        before = proxy.round_trips
         await client.request(method, path, json=json)
-        return trips.count - before
+        return proxy.round_trips - before
 
-    async with counting_proxy(get_settings().database_url) as (url, trips):
+    async with proxied(get_settings().database_url) as proxy:
         await sessionmanager.close()
-        sessionmanager.init_db(get_settings().model_copy(update={"database_url": url}))
+        sessionmanager.init_db(get_settings().model_copy(update={"database_url": proxy.url}))
         for _ in range(2):  # the first time also connects and prepares the statements
             create = await trips_of("POST", "/users", ADA)
             read = await trips_of("GET", "/users/1")
@@ -129,8 +129,8 @@ async def test_a_thousand_requests_leave_nothing_open(client: AsyncClient) -> No
 @pytest.fixture(scope="module")
 def server() -> Generator[str]:
     """A server process of the tests' application."""
-    with served() as url:
-        yield url
+    with served() as server:
+        yield server.url
 
 
 async def test_a_client_that_leaves_takes_its_session_along(server: str) -> None:
@@ -163,7 +163,7 @@ def test_a_server_that_ends_leaves_no_connection() -> None:
         f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{url.database}' AND pid != pg_backend_pid()"
     )
     before = asyncio.run(on_server(url, others))
-    with served() as server, Client(base_url=server) as client:
+    with served() as server, Client(base_url=server.url) as client:
         assert client.get("/health/ready").status_code == 200
         assert asyncio.run(on_server(url, others)) == before + 1
     assert asyncio.run(on_server(url, others)) == before

@@ -1,6 +1,8 @@
 """The session manager: who gets which session, when it commits, and that it always ends."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import AsyncAdaptedQueuePool, Executable, delete, func, insert, select, text
@@ -8,8 +10,15 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import get_settings
-from app.database import DatabaseSessionManager, get_db, sessionmanager
-from app.misuse import DatabaseNotInitializedError, ReadOnlySessionError
+from app.database import DatabaseSessionManager, get_db, get_read_db, sessionmanager
+from app.engine import is_query
+from app.misuse import (
+    CommitInsideError,
+    DatabaseNotInitializedError,
+    OutsideRequestError,
+    ReadOnlySessionError,
+    RollbackOnlyError,
+)
 from app.models import User
 from tests.routes import open_now
 from tests.tools import on_server
@@ -73,6 +82,61 @@ async def test_an_error_in_a_nested_block_undoes_the_whole_unit(database: Databa
     assert await stored() == 0
 
 
+async def test_a_unit_of_work_whose_joined_block_failed_is_not_committed(
+    database: DatabaseSessionManager,
+) -> None:
+    async def go_on() -> None:
+        async with database.session() as outer:
+            await add_user(outer)
+            with suppress(ValueError):
+                async with database.session():
+                    raise ValueError
+
+    with pytest.raises(RollbackOnlyError):
+        await go_on()
+    assert await stored() == 0
+    assert open_now() == NOTHING
+
+
+async def test_a_joined_block_that_rolls_back_does_not_lose_the_work_of_the_other(
+    database: DatabaseSessionManager,
+) -> None:
+    async def go_on() -> None:
+        async with database.session() as outer:
+            await add_user(outer)
+            async with database.session() as inner:
+                await inner.rollback()
+
+    with pytest.raises(RollbackOnlyError):
+        await go_on()
+    assert await stored() == 0
+
+
+async def test_a_unit_of_work_is_neither_begun_nor_committed_by_hand(
+    database: DatabaseSessionManager,
+) -> None:
+    async def commit() -> None:
+        async with database.session() as session:
+            await add_user(session)
+            await session.commit()
+
+    async def begin() -> None:
+        async with database.session() as session:
+            session.begin()
+
+    for by_hand in (commit, begin):
+        with pytest.raises(CommitInsideError, match="flush"):
+            await by_hand()
+    assert await stored() == 0
+
+
+async def test_a_session_of_the_session_maker_is_yours_to_commit(database: DatabaseSessionManager) -> None:
+    async with database.session_maker() as session:
+        await add_user(session)
+        await session.commit()
+    assert await stored() == 1
+
+
 async def test_a_child_task_has_a_session_of_its_own(database: DatabaseSessionManager) -> None:
     async def child(email: str) -> AsyncSession:
         async with database.session() as session:
@@ -104,18 +168,26 @@ async def test_a_cancelled_task_leaves_nothing_behind(database: DatabaseSessionM
     assert await stored() == 0
 
 
-@pytest.mark.usefixtures("database")
-async def test_an_abandoned_generator_leaves_nothing_behind() -> None:
-    async for session in get_db():
-        await add_user(session)
+async def test_an_abandoned_generator_leaves_nothing_behind(database: DatabaseSessionManager) -> None:
+    async def emails() -> AsyncGenerator[str]:
+        async with database.session() as session:
+            await add_user(session)
+            yield "ada@example.com"
+
+    async for _ in emails():
         break  # the event loop ends the generator, in another task
-    del session
     for _ in range(100):
         if open_now() == NOTHING:
             break
         await asyncio.sleep(0.01)
     assert open_now() == NOTHING
     assert await stored() == 0
+
+
+@pytest.mark.parametrize("dependency", [get_db, get_read_db])
+async def test_the_dependencies_are_not_for_scripts(dependency: Callable[[], AsyncGenerator[object]]) -> None:
+    with pytest.raises(OutsideRequestError, match="async with sessionmanager"):
+        await anext(dependency())
 
 
 async def test_a_session_that_ended_cannot_be_used_again(database: DatabaseSessionManager) -> None:
@@ -167,6 +239,12 @@ async def test_a_savepoint_undoes_one_statement_alone(database: DatabaseSessionM
         text("/* SELECT */ DELETE FROM users"),
         text("CALL refresh()"),
         text("SELECT 1 AS x INTO sneaky"),
+        text("EXPLAIN ANALYZE CREATE TABLE sneaky AS SELECT 1 AS x"),
+        text("WITH gone AS ( -- don't ask\n DELETE FROM users RETURNING 'x') SELECT 1 FROM gone"),
+        text("WITH gone AS (/* the user's */ DELETE FROM users RETURNING 1) SELECT 'gone' FROM gone"),
+        text(r"WITH e AS (SELECT E'\''), gone AS (DELETE FROM users RETURNING 1) SELECT '' FROM gone"),
+        text("WITH e AS (SELECT $$'$$), gone AS (DELETE FROM users RETURNING 1) SELECT '' FROM gone"),
+        text("SELECT id FROM users FOR/**/SHARE"),
         text("WITH old AS (UPDATE users SET full_name = '' RETURNING 1) SELECT * FROM old"),
         text(
             "WITH m AS (MERGE INTO users USING notes ON false WHEN MATCHED THEN DELETE RETURNING 1) TABLE m"
@@ -237,6 +315,8 @@ async def test_a_read_session_refuses_a_flush(database: DatabaseSessionManager) 
         text("WITH them AS (SELECT * FROM users) SELECT * FROM them"),
         text("VALUES (1)"),
         text("TABLE users"),
+        text("SELECT 1 -- taken into account"),
+        text(r"/* update nightly */ SELECT E'don\'t', $a$delete$a$, 'it''s into'"),
         text("SHOW search_path"),
         text("EXPLAIN SELECT 1"),
         text('WITH them AS (SELECT \'delete\' AS "insert") SELECT them."insert" FROM them'),
@@ -249,6 +329,11 @@ async def test_a_read_session_takes_any_query(database: DatabaseSessionManager, 
         async with database.read_session() as nested:
             assert nested is session
     assert open_now() == NOTHING
+
+
+def test_a_schema_may_be_called_like_a_statement() -> None:
+    assert is_query("SELECT delete.users.id FROM update.users, delete.users")
+    assert not is_query("WITH gone AS (DELETE FROM delete.users RETURNING 1) SELECT 1")
 
 
 async def test_a_read_inside_a_unit_of_work_sees_what_it_wrote(database: DatabaseSessionManager) -> None:

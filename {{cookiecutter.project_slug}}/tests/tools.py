@@ -5,17 +5,22 @@ import os
 import re
 import subprocess
 import sys
+import time
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
+import httpx2
+from httpx2 import TransportError
 from sqlalchemy import URL, NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 PROJECT = Path(__file__).parents[1]
+Found = TypeVar("Found")
 
 
 async def on_server(url: URL, statement: str) -> Any:
@@ -27,16 +32,19 @@ async def on_server(url: URL, statement: str) -> Any:
 
 
 @dataclass
-class RoundTrips:
-    """How often a client spoke and then waited for the server's answer."""
+class Proxy:
+    """Stands between a client and the server; counts how often the client spoke and waited for an answer."""
 
-    count: int = 0
+    url: URL
+    round_trips: int = 0
+    flowing: asyncio.Event = field(
+        default_factory=asyncio.Event
+    )  # cleared: it takes everything, passes nothing on
 
 
 @asynccontextmanager
-async def counting_proxy(url: URL) -> AsyncGenerator[tuple[URL, RoundTrips]]:
-    """Put a proxy before the server that `url` names; yield its URL and what it counts."""
-    trips = RoundTrips()
+async def proxied(url: URL) -> AsyncGenerator[Proxy]:
+    """Put a proxy before the server that `url` names."""
 
     async def forward(client: StreamReader, client_out: StreamWriter) -> None:
         server, server_out = await asyncio.open_connection(url.host, url.port or 5432)
@@ -45,8 +53,9 @@ async def counting_proxy(url: URL) -> AsyncGenerator[tuple[URL, RoundTrips]]:
         async def requests() -> None:
             nonlocal answered
             while data := await client.read(65536):
-                trips.count += answered
+                proxy.round_trips += answered
                 answered = False
+                await proxy.flowing.wait()
                 server_out.write(data)
             server_out.close()
 
@@ -54,14 +63,17 @@ async def counting_proxy(url: URL) -> AsyncGenerator[tuple[URL, RoundTrips]]:
             nonlocal answered
             while data := await server.read(65536):
                 answered = True
+                await proxy.flowing.wait()
                 client_out.write(data)
             client_out.close()
 
-        await asyncio.gather(requests(), answers())
+        await asyncio.gather(requests(), answers(), return_exceptions=True)
 
-    async with await asyncio.start_server(forward, "127.0.0.1", 0) as proxy:
-        port = proxy.sockets[0].getsockname()[1]
-        yield url.set(host="127.0.0.1", port=port), trips
+    async with await asyncio.start_server(forward, "127.0.0.1", 0) as listener:
+        proxy = Proxy(url.set(host="127.0.0.1", port=listener.sockets[0].getsockname()[1]))
+        proxy.flowing.set()
+        yield proxy
+        proxy.flowing.set()
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -77,24 +89,57 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@dataclass
+class Server:
+    """A server process of the tests' application."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self.log_file.read_text()
+
+
 @contextmanager
-def served(**environment: str) -> Generator[str]:
-    """Serve the tests' application from a process of its own, on a free port; yield its URL."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "tests.routes:app", "--port", "0"],
-        cwd=PROJECT,
-        env={**os.environ, **environment},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stderr is not None
-    try:
-        for line in server.stderr:
-            if started := re.search(r"running on (\S+)", line):
-                yield started[1]
-                break
-        else:
-            raise AssertionError("the server did not start")
-    finally:
-        server.terminate()
-        server.communicate(timeout=30)
+def served(*options: str, **environment: str) -> Generator[Server]:
+    """Serve the tests' application from a process of its own, on a free port; the options are uvicorn's."""
+    with TemporaryDirectory() as folder:
+        log_file = Path(folder) / "log"
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "uvicorn", "tests.routes:app", "--port", "0", *options],
+                cwd=PROJECT,
+                env={**os.environ, **environment},
+                stdout=log,
+                stderr=log,
+            )
+        server = Server("", process, log_file)
+        try:
+            server.url = wait_for(lambda: url_of(server))
+            yield server
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def url_of(server: Server) -> str | None:
+    """Return where the server listens, once it answers."""
+    assert server.process.poll() is None, server.log
+    if started := re.search(r"running on (http://[\d.:]+)", server.log):
+        with suppress(TransportError):
+            httpx2.get(f"{started[1]}/health/live")
+            return started[1]
+    return None
+
+
+def wait_for(look: Callable[[], Found | None], seconds: float = 30) -> Found:
+    """Look until something is found, and return it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"nothing within {seconds} s")
