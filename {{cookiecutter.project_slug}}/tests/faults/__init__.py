@@ -1,0 +1,1 @@
+"""What goes wrong in production, done on purpose to a real server process and a real PostgreSQL."""

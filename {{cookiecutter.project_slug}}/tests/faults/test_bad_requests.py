@@ -1,0 +1,79 @@
+"""Whatever is sent, the answer is a problem document that says what is wrong, never a 500."""
+
+import json
+
+import pytest
+from httpx2 import AsyncClient
+
+from app.config import get_settings
+from tests.routes import open_now
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "path", "body"),
+    [
+        (413, "POST", "/users", b'{"email": "' + b"x" * get_settings().max_body_size + b'"}'),
+        (422, "POST", "/users", b'{"email": '),
+        (422, "POST", "/users", b""),
+        (422, "POST", "/users", b"[]"),
+        (422, "POST", "/users", b"\xff\xfe"),
+        (422, "POST", "/users", b'{"email": "a@example.com", "full_name": "\\u0000"}'),
+        (422, "POST", "/users", b'{"email": "a@example.com", "full_name": "\\ud800"}'),
+        (422, "POST", "/users", b'{"email": "a@example.com", "full_name": NaN}'),
+        (422, "POST", "/users", b'{"email": "\\u0000@example.com"}'),
+        (400, "POST", "/users", b"[" * 100_000),
+        (422, "GET", "/users/" + "9" * 10_000, b""),
+        (422, "GET", "/users/9223372036854775808", b""),
+        (422, "GET", "/users/0", b""),
+        (422, "GET", "/users/%00", b""),
+        (404, "GET", "/users/1", b""),
+        (422, "GET", "/users?limit=0", b""),
+        (422, "GET", "/users?limit=201", b""),
+        (422, "GET", "/users?after=-1", b""),
+        (422, "GET", "/users?after=" + "9" * 20, b""),
+        (404, "GET", "/nothing", b""),
+        (405, "PUT", "/users", b""),
+    ],
+)
+async def test_a_bad_request_is_answered_with_a_problem(
+    client: AsyncClient, status: int, method: str, path: str, body: bytes
+) -> None:
+    response = await client.request(method, path, content=body, headers=JSON)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert len(response.content) < 2_000
+    assert open_now()["connections"] == 0
+
+
+async def test_a_validation_error_says_where_and_why(client: AsyncClient) -> None:
+    response = await client.post("/users", json={"email": "secret-but-wrong"})
+    [error] = response.json()["errors"]
+    assert error["loc"] == ["body", "email"]
+    assert "email" in error["msg"]
+    assert "secret" not in json.dumps(response.json())
+
+
+async def test_a_conflict_quotes_nothing_that_is_stored(client: AsyncClient) -> None:
+    ada = {"email": "ada@example.com"}
+    await client.post("/users", json=ada)
+    response = await client.post("/users", json=ada)
+    assert response.status_code == 409
+    assert response.json()["detail"] == "This conflicts with what is already stored."
+    assert "ada" not in response.text
+
+
+async def test_an_unexpected_error_is_a_500_whose_cause_is_in_the_log(
+    client: AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = await client.post("/test/not-null", headers={"x-request-id": "0" * 32})
+    assert response.status_code == 500
+    assert response.json()["request_id"] == "0" * 32
+    assert "null" not in response.text
+    assert "POST /test/not-null: 500, NotNullViolationError 23502: " in caplog.messages[0]
+    assert "hunter2" not in "".join(caplog.messages)

@@ -1,0 +1,167 @@
+"""The database is away, comes back, or stops answering; the service is never restarted."""
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from httpx2 import AsyncClient
+from sqlalchemy import URL
+
+from app.config import get_settings
+from app.database import DatabaseSessionManager, sessionmanager
+from app.database_url import parse_database_url
+from dev import postgres
+from dev.postgres import PostgresUnavailableError, running_postgres
+from tests.tools import on_server, proxied, run, served
+
+CLIENTS = 8
+
+
+@pytest.fixture(scope="module")
+def home() -> Generator[Path]:
+    """The folder of a server that a test may stop and start."""
+    try:
+        postgres.check_available()
+    except PostgresUnavailableError as reason:
+        pytest.skip(str(reason))
+    with TemporaryDirectory(prefix="postgres-") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def url(home: Path) -> Generator[URL]:
+    with running_postgres(home, "fsync=off") as url:
+        migrated = run("-m", "alembic", "upgrade", "head", DATABASE_URL=url)
+        assert migrated.returncode == 0, migrated.stderr
+        yield parse_database_url(url)
+
+
+def stop(home: Path) -> None:
+    postgres._run(home, "pg_ctl", "stop", "--pgdata", home / "data", "--mode", "fast")
+
+
+def start(home: Path, port: int | None) -> None:
+    log, options = (
+        home / "server.log",
+        f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories=",
+    )
+    postgres._run(home, "pg_ctl", "start", "--pgdata", home / "data", "--log", log, "--options", options)
+
+
+def text_of(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
+
+
+async def test_a_restart_of_the_database_fails_what_was_in_flight_and_nothing_else(
+    home: Path, url: URL
+) -> None:
+    statuses: Counter[int] = Counter()
+    readiness: list[int] = []
+    running = True
+
+    async def read(client: AsyncClient) -> None:
+        while running:
+            response = await client.get("/users")
+            statuses[response.status_code] += 1
+            assert ("retry-after" in response.headers) == (response.status_code == 503)
+
+    async def probe(client: AsyncClient) -> None:
+        while running:
+            readiness.append((await client.get("/health/ready")).status_code)
+            await asyncio.sleep(0.1)
+
+    with served(DATABASE_URL=text_of(url)) as server:
+        async with AsyncClient(base_url=server.url, timeout=30) as client, asyncio.TaskGroup() as tasks:
+            for _ in range(CLIENTS):
+                tasks.create_task(read(client))
+            tasks.create_task(probe(client))
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(stop, home)
+            await asyncio.sleep(3)
+            await asyncio.to_thread(start, home, url.port)
+            await asyncio.sleep(1.5)
+            running = False
+        assert "Traceback" not in server.log
+    assert set(statuses) <= {200, 503}
+    assert statuses[503] <= CLIENTS
+    assert (readiness[0], 503 in readiness, readiness[-1]) == (200, True, 200)
+
+
+async def test_the_service_starts_before_its_database(home: Path, url: URL) -> None:
+    stop(home)
+    try:
+        with served(DATABASE_URL=text_of(url), DATABASE_CONNECT_TIMEOUT="0.3") as server:
+            async with AsyncClient(base_url=server.url, timeout=30) as client:
+                assert (await client.get("/health/live")).status_code == 200
+                assert (await client.get("/health/ready")).status_code == 503
+                assert (await client.get("/users")).status_code == 503
+                await asyncio.to_thread(start, home, url.port)
+                assert (await client.get("/health/ready")).status_code == 200
+                assert (await client.post("/users", json={"email": "first@example.com"})).status_code == 201
+    finally:
+        if not postgres._is_running(home):
+            start(home, url.port)
+
+
+@pytest.mark.parametrize("path", ["/users", "/test/sleep?seconds=0"])
+async def test_a_database_that_never_answers_is_given_up(database: DatabaseSessionManager, path: str) -> None:
+    async with proxied(get_settings().database_url) as proxy:
+        timeouts = {"DATABASE_STATEMENT_TIMEOUT": "0.2", "DATABASE_CONNECT_TIMEOUT": "0.2"}
+        with served(DATABASE_URL=text_of(proxy.url), **timeouts) as server:
+            async with AsyncClient(base_url=server.url, timeout=30) as client:
+                assert (await client.get(path)).status_code == 200
+                proxy.flowing.clear()
+                started = time.monotonic()
+                assert (await client.get(path)).status_code == 503  # an open connection
+                assert time.monotonic() - started < 10
+                assert (await client.get(path)).status_code == 503  # a new one
+                proxy.flowing.set()
+                assert (await client.get(path)).status_code == 200
+                assert (await client.get("/test/open")).json() == {"sessions": 0, "connections": 0}
+
+
+async def test_killed_idle_connections_fail_no_request(client: AsyncClient) -> None:
+    url = get_settings().database_url
+    await asyncio.gather(*[client.get("/test/sleep", params={"seconds": 0.05}) for _ in range(10)])
+    killed = await on_server(
+        url,
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        f"WHERE datname = '{url.database}' AND pid != pg_backend_pid()",
+    )
+    assert killed >= 10
+    await asyncio.sleep(0.1)  # for the news to arrive
+    answers = await asyncio.gather(*[client.get("/users") for _ in range(20)])
+    assert [answer.status_code for answer in answers] == [200] * 20
+
+
+async def test_a_pool_that_the_server_cannot_serve_is_warned_of_once(
+    database: DatabaseSessionManager,
+) -> None:
+    with served(DATABASE_POOL_SIZE="60", WEB_CONCURRENCY="1") as server:
+        await asyncio.sleep(0.5)
+        assert "for applications" not in server.log
+    with served("--workers", "1", DATABASE_POOL_SIZE="60", WEB_CONCURRENCY="2") as server:
+        await asyncio.sleep(0.5)
+        assert len(re.findall("60 .* x WEB_CONCURRENCY 2 = 120 connections, .* 97 for app", server.log)) == 1
+
+
+async def test_a_request_that_finds_no_slot_on_the_server_is_a_503(client: AsyncClient) -> None:
+    url = get_settings().database_url
+    await on_server(url, "CREATE ROLE crowded LOGIN PASSWORD 'x' CONNECTION LIMIT 1")
+    try:
+        await sessionmanager.close()
+        crowded = {"database_url": url.set(username="crowded", password="x"), "database_connect_timeout": 0.2}
+        sessionmanager.init_db(get_settings().model_copy(update=crowded))
+        served, refused = await asyncio.gather(
+            client.get("/test/sleep", params={"seconds": 1}), client.get("/test/schema")
+        )
+        assert sorted([served.status_code, refused.status_code]) == [200, 503]
+    finally:
+        await sessionmanager.close()
+        await on_server(url, "DROP ROLE crowded")
+        sessionmanager.init_db(get_settings())

@@ -1,0 +1,70 @@
+"""The pool is exhausted or misused, and recovers."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from httpx2 import AsyncClient, Limits
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.config import get_settings
+from app.database import DatabaseSessionManager
+from app.misuse import SharedSessionError
+from tests.routes import open_now
+from tests.tools import on_server, served
+
+IDLE_IN_TRANSACTION = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+"""
+NOTHING = {"sessions": 0, "connections": 0}
+REQUESTS = 500
+
+
+@pytest.mark.usefixtures("database")
+async def test_requests_that_the_pool_cannot_serve_are_told_to_come_back() -> None:
+    with served(DATABASE_POOL_SIZE="5", DATABASE_POOL_TIMEOUT="1") as server:
+        limits = Limits(max_connections=REQUESTS)
+        async with AsyncClient(base_url=server.url, timeout=30, limits=limits) as client:
+            answers = await asyncio.gather(
+                *[client.get("/test/sleep", params={"seconds": 0.5}) for _ in range(REQUESTS)]
+            )
+            statuses = Counter(answer.status_code for answer in answers)
+            assert set(statuses) == {200, 503}
+            assert statuses[200] >= 10
+            assert all(
+                answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503
+            )
+            assert (await client.get("/test/open")).json() == NOTHING
+            assert {(await client.get("/users")).status_code for _ in range(20)} == {200}
+        assert server.log.count("503, TimeoutError: QueuePool limit") == statuses[503]
+        assert "Traceback" not in server.log
+
+
+async def execute(session: AsyncSession) -> None:
+    await session.execute(text("SELECT pg_sleep(0.01)"))
+
+
+async def test_one_session_in_two_tasks_is_an_error_and_does_not_poison_the_pool(
+    database: DatabaseSessionManager,
+) -> None:
+    async def leave_while_another_task_executes(*, failing: bool) -> None:
+        async with database.session() as session:
+            await execute(session)
+            tasks.append(asyncio.create_task(session.execute(text("SELECT pg_sleep(0.1)"))))
+            await asyncio.sleep(0.01)
+            if failing:
+                raise ValueError
+
+    tasks: list[asyncio.Task[object]] = []
+    for failing in (False, True):
+        for _ in range(10):
+            with pytest.raises(SharedSessionError, match="another task"):
+                await leave_while_another_task_executes(failing=failing)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert open_now() == NOTHING
+    assert await on_server(get_settings().database_url, IDLE_IN_TRANSACTION) == 0
+    for _ in range(20):
+        async with database.session() as session:
+            await execute(session)

@@ -1,0 +1,40 @@
+"""SIGTERM under load: what was begun is finished, nothing is left."""
+
+import asyncio
+import signal
+import sys
+
+import pytest
+from httpx2 import AsyncClient, TransportError
+
+from app.config import get_settings
+from app.database import DatabaseSessionManager
+from tests.tools import on_server, served
+
+GRACE = 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signal is POSIX's")
+@pytest.mark.parametrize("workers", [1, 4])
+async def test_sigterm_lets_requests_finish_and_leaves_nothing(
+    database: DatabaseSessionManager, workers: int
+) -> None:
+    url = get_settings().database_url
+    others = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{url.database}'"
+    before = await on_server(url, others)
+    options = ["--workers", str(workers), "--timeout-graceful-shutdown", str(GRACE)]
+    with served(*options, DATABASE_POOL_SIZE="2") as server:
+        async with AsyncClient(base_url=server.url, timeout=30) as client:
+            begun = [asyncio.create_task(client.get("/test/sleep", params={"seconds": 1})) for _ in range(8)]
+            await asyncio.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            answers = await asyncio.gather(*begun)
+            assert [answer.status_code for answer in answers] == [200] * 8
+        status = await asyncio.to_thread(server.process.wait, GRACE)
+        async with AsyncClient(base_url=server.url) as client:
+            with pytest.raises(TransportError):
+                await client.get("/health/live")
+        assert status in (0, -signal.SIGTERM)  # one worker alone ends itself by the signal, as uvicorn does
+        assert "Traceback" not in server.log
+        assert "loop is closed" not in server.log
+    assert await on_server(url, others) == before
