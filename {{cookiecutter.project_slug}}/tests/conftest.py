@@ -15,11 +15,19 @@ from tempfile import TemporaryDirectory
 
 os.environ.update(  # whatever was answered, and whatever is in .env
     DATABASE_URL="postgresql://nobody@never-used.invalid/nothing",
+    DATABASE_CONNECT_TIMEOUT="2",
+    DATABASE_STATEMENT_TIMEOUT="10",
+    DATABASE_LOCK_TIMEOUT="5",
+    DATABASE_IDLE_TRANSACTION_TIMEOUT="30",
     DATABASE_POOL_SIZE="10",
     DATABASE_MAX_OVERFLOW="0",
     DATABASE_POOL_TIMEOUT="5",
     DATABASE_POOL_RECYCLE="1800",
     DATABASE_POOL_PRE_PING="false",
+    MAX_BODY_SIZE="1048576",
+    DOCS="true",
+    LOG_LEVEL="INFO",
+    WEB_CONCURRENCY="1",
 )
 
 import pytest

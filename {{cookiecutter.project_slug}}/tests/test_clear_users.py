@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select
 
-from app.clear_users import CHUNK
+from app.clear_users import CHUNK, read_ids
 from app.database import DatabaseSessionManager
 from app.models import Note, User
 from tests.tools import PROJECT, run
@@ -59,11 +59,16 @@ async def test_ids_come_from_standard_input(users: DatabaseSessionManager) -> No
 
 
 @pytest.mark.parametrize("bad", ["x", "-1", "0", "1.5", str(2**63), "9" * 5_000, "²"])
+def test_what_is_not_an_id_is_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"line 3: .* is not a user id"):
+        read_ids(["1\n", "2\n", f"{bad}\n"])
+
+
 async def test_a_bad_id_is_named_by_its_line_and_nothing_is_deleted(
-    users: DatabaseSessionManager, tmp_path: Path, bad: str
+    users: DatabaseSessionManager, tmp_path: Path
 ) -> None:
     ids = tmp_path / "ids.txt"
-    ids.write_text(f"1\n2\n{bad}\n")
+    ids.write_text("1\n2\nx\n")
     done = run("-m", "app.clear_users", "--file", str(ids))
     assert done.returncode == 2
     assert "line 3: " in done.stderr
@@ -71,7 +76,7 @@ async def test_a_bad_id_is_named_by_its_line_and_nothing_is_deleted(
     assert await count(users, User) == 10
 
 
-@pytest.mark.parametrize("arguments", [[], ["1", "x"], ["--file", "missing.txt"], ["1", "--file", "-"]])
+@pytest.mark.parametrize("arguments", [["1", "x"], ["--file", "missing.txt"], ["1", "--file", "-"]])
 def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     done = run("-m", "app.clear_users", *arguments)
     assert done.returncode == 2

@@ -100,7 +100,7 @@ def test_any_schema_that_postgresql_takes_is_taken(schema: str) -> None:
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(variable: str, value: str, message: str) -> None:
-    done = run("-c", "import app.main", **{variable: value})
+    done = run("-c", "from app.config import get_settings; get_settings()", **{variable: value})
     assert done.returncode == 3
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
@@ -112,7 +112,7 @@ def test_an_env_file_of_another_encoding_is_one_line(tmp_path: Path, encoding: s
     shutil.copytree(PROJECT / "app", tmp_path / "app")
     (tmp_path / ".env").write_text("DATABASE_SCHEMA=schéma\n", encoding=encoding)
     done = subprocess.run(
-        [sys.executable, "-c", "import app.main"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", "import app.models"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (3, ".env: is not UTF-8. Save it as that.\n")
 
