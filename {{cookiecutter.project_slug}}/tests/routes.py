@@ -67,8 +67,18 @@ async def kill(session: AsyncSession) -> None:
 
 
 @app.post("/test/not-null")
-async def not_null(session: SessionDep) -> None:
-    await session.execute(text("INSERT INTO users (full_name) VALUES ('hunter2')"))
+async def not_null(session: SessionDep, name: Annotated[str, Body()]) -> None:
+    await session.execute(text("INSERT INTO users (full_name) VALUES (:name)"), {"name": name})
+
+
+@app.post("/test/wrong-type")
+async def wrong_type(session: SessionDep, number: Annotated[str, Body()]) -> None:
+    await session.execute(text("SELECT * FROM users WHERE id = :id"), {"id": number})
+
+
+@app.post("/test/raise")
+async def unexpected() -> None:
+    raise ValueError("unexpected")
 
 
 @app.get("/test/stream")

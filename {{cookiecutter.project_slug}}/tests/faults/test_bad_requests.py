@@ -71,7 +71,7 @@ async def test_a_conflict_quotes_nothing_that_is_stored(client: AsyncClient) -> 
 async def test_an_unexpected_error_is_a_500_whose_cause_is_in_the_log(
     client: AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    response = await client.post("/test/not-null", headers={"x-request-id": "0" * 32})
+    response = await client.post("/test/not-null", json="hunter2", headers={"x-request-id": "0" * 32})
     assert response.status_code == 500
     assert response.json()["request_id"] == "0" * 32
     assert "null" not in response.text
