@@ -5,12 +5,15 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from httpx2 import Client, TransportError
 
-from tests.conftest import TEMPLATE, Bake, BakedProject
+from tests.conftest import TEMPLATE, Bake, BakedProject, commit, git
 
 ARTICLE = {
     "project_name": 'The "Article\'s" Service',
@@ -58,6 +61,23 @@ def test_the_checks_are_the_ones_that_the_rendered_ci_runs(bake: Bake) -> None:
             assert f"uv run {check.partition(' -')[0]}" in text
 
 
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_the_secret_scan_of_the_rendered_ci_finds_a_secret_and_nothing_else(bake: Bake, ci: str) -> None:
+    project = bake(ci=ci, database_url="postgresql://u:hunter2hunter2@h/db")
+    if ci == "github":
+        jobs = yaml.safe_load(project.read(".github/workflows/ci.yml"))["jobs"]
+        scan = jobs["security"]["steps"][-1]["run"]
+    else:
+        scan = yaml.safe_load(project.read(".gitlab-ci.yml"))["security"]["script"][-1]
+    git(project.path, "init", "--quiet")
+    commit(project.path, "My project")
+    run(["bash", "-c", scan], project.path, dict(os.environ))
+    (project.path / "app" / "leak.py").write_text('URL = "postgresql://u:hunter2hunter2@h/db"\n')
+    commit(project.path, "A leak")
+    with pytest.raises(AssertionError, match=r"leak\.py"):
+        run(["bash", "-c", scan], project.path, dict(os.environ))
+
+
 def test_the_migrations_check_of_the_rendered_ci_passes(bake: Bake, environment: dict[str, str]) -> None:
     run(["uv", "run", "python", "-m", "dev", "alembic", "check"], bake().path, environment)
 
@@ -85,26 +105,40 @@ def test_the_python_passes_unrendered(environment: dict[str, str], tmp_path: Pat
         run(command, source, variables | {"VIRTUAL_ENV": venv})
 
 
-def test_the_first_command_serves_a_user_from_a_real_database(
-    bake: Bake, environment: dict[str, str]
-) -> None:
-    """As the README says: render, `uv run python -m dev`, and a request is answered."""
+@contextmanager
+def serving(project: Path, environment: dict[str, str]) -> Generator[str]:
+    """Serve a project as its README says, `uv run python -m dev`; yield the URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        url = f"http://127.0.0.1:{(port := probe.getsockname()[1])}"
     command = ["uv", "run", "python", "-m", "dev", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=bake().path, env=environment)
+    server = subprocess.Popen(command, cwd=project, env=environment)
     try:
-        with Client(base_url=f"http://127.0.0.1:{port}") as client:
+        with Client(base_url=url) as client:
             wait_until_served(client)
-            created = client.post("/users", json={"email": "ada@example.com"})
-            assert created.status_code == 201
-            assert client.get(f"/users/{created.json()['id']}").json() == created.json()
-            assert "swagger" in client.get("/docs").text
-            assert client.get("/openapi.json").json()["info"]["title"] == "My Service"
+        yield url
     finally:
         server.terminate()
         server.wait(timeout=30)
+
+
+def test_the_first_command_serves_a_user_from_a_real_database(
+    bake: Bake, environment: dict[str, str]
+) -> None:
+    with serving(bake().path, environment) as url, Client(base_url=url) as client:
+        created = client.post("/users", json={"email": "ada@example.com"})
+        assert created.status_code == 201
+        assert client.get(f"/users/{created.json()['id']}").json() == created.json()
+        assert "swagger" in client.get("/docs").text
+        assert client.get("/openapi.json").json()["info"]["title"] == "My Service"
+
+
+def test_schemathesis_finds_no_fault(bake: Bake, environment: dict[str, str]) -> None:
+    """Requests made from the service's own OpenAPI document, fit and unfit: no 500, nothing undocumented."""
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    with serving(bake().path, environment) as url:
+        command = ["uv", "tool", "run", "schemathesis@4.32.5", "run", f"{url}/openapi.json"]
+        run([*command, "--checks", checks, "--max-examples", "30"], bake().path, environment)
 
 
 def wait_until_served(client: Client) -> None:

@@ -11,7 +11,7 @@ from app.schemas import AfterId, Id, PageSize, UserCreate, UserPage, UserPublic
 router = APIRouter(prefix="/users", tags=["users"])
 
 
-@router.post("", status_code=201, response_model=UserPublic, responses=problems(409, 413))
+@router.post("", status_code=201, response_model=UserPublic, responses=problems(400, 409, 413))
 async def create_user(data: UserCreate, session: SessionDep) -> User:
     """Create a user. The response is sent after the commit: a 201 is stored."""
     user = User(**data.model_dump())
