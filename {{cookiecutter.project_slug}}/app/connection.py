@@ -1,14 +1,18 @@
 """A connection: how it is opened, and what it is made with."""
 
+import math
 import sys
+import time
 from typing import Any
 
 import asyncpg
 import stamina
+import stamina.instrumentation
 
 from app.config import Settings
 
 CHECK_CLIENT = "0" if sys.platform == "win32" else "1s"  # a server on Windows takes nothing but 0
+stamina.instrumentation.set_on_retry_hooks([])  # no log line for each attempt
 COMMAND_GRACE = 1  # seconds that the server has to say itself that a statement took too long
 
 
@@ -20,6 +24,7 @@ async def connect(*args: Any, retry_for: float, **kwargs: Any) -> asyncpg.Connec
             would be one among others, this is an error of the database.
         asyncpg.TooManyConnectionsError: the server has no connection to spare.
     """
+    end = time.monotonic() + retry_for
     try:
         async for attempt in stamina.retry_context(
             on=(OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError),
@@ -27,7 +32,10 @@ async def connect(*args: Any, retry_for: float, **kwargs: Any) -> asyncpg.Connec
         ):  # fmt: skip
             with attempt:
                 return await asyncpg.connect(
-                    *args, connection_class=CommitVerifyingConnection, timeout=retry_for, **kwargs
+                    *args,
+                    connection_class=CommitVerifyingConnection,
+                    timeout=max(end - time.monotonic(), 0.1),
+                    **kwargs,
                 )
     except OSError as error:
         reason = str(error) or "no answer in time"
@@ -71,7 +79,7 @@ def command_timeout(settings: Settings) -> float | None:
 
 def milliseconds(seconds: float) -> str:
     """Return the time as PostgreSQL reads it."""
-    return f"{round(seconds * 1000)}ms"
+    return f"{math.ceil(seconds * 1000)}ms"
 
 
 def quoted_schema(settings: Settings) -> str:

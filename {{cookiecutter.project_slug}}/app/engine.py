@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ExceptionContext, event
+from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -13,6 +13,7 @@ from app.config import Settings
 from app.connection import connect_args
 from app.misuse import ReadOnlySessionError, SharedSessionError
 
+BUSY = "busy"  # in the info of a connection
 # A query begins so, and has none of the other words, outside of comments and quotes.
 QUERY = re.compile(r"[\s(]*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN)\b", re.IGNORECASE)
 # INSERT and MERGE are always followed by INTO; FOR UPDATE and FOR SHARE lock rows; EXPLAIN may run a CREATE.
@@ -39,6 +40,8 @@ def create_engine(settings: Settings) -> AsyncEngine:
         pool_use_lifo=True,  # lets connections that a quiet hour does not need go idle and end
     )
     event.listen(engine.sync_engine, "checkout", discard_unusable)
+    event.listen(engine.sync_engine, "before_cursor_execute", begin_statement)
+    event.listen(engine.sync_engine, "after_cursor_execute", end_statement)
     event.listen(engine.sync_engine, "handle_error", give_up, retval=True)
     return engine
 
@@ -60,13 +63,36 @@ def discard_unusable(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
         raise DisconnectionError
 
 
+def begin_statement(conn: Connection, *_: Any) -> None:
+    """Refuse a statement while another is running on the connection.
+
+    It would wait for its turn, and have it when the connection may be somebody else's.
+
+    Raises:
+        SharedSessionError: always in that case.
+    """
+    if conn.info.get(BUSY):
+        raise SharedSessionError
+    conn.info[BUSY] = True
+
+
+def end_statement(conn: Connection, *_: Any) -> None:
+    """Let the next statement through."""
+    conn.info[BUSY] = False
+
+
 def give_up(context: ExceptionContext) -> BaseException | None:
     """Drop a connection that cannot be rolled back, and say why: it is frozen, or busy for another task."""
-    if isinstance(context.original_exception, TimeoutError):  # it would take the rollback as long again
+    error = context.original_exception
+    if isinstance(error, SharedSessionError):
+        return None  # the other statement goes on
+    if context.connection is not None and not context.connection.invalidated:
+        end_statement(context.connection)
+    if isinstance(error, TimeoutError):  # it would take the rollback as long again
         context.is_disconnect = True
         cause = asyncpg.QueryCanceledError("The database did not answer in time.")
         return DBAPIError(None, None, cause, connection_invalidated=True)
-    if "another operation is in progress" in str(context.original_exception):
+    if isinstance(error.__cause__, asyncpg.InterfaceError) and "operation is in progress" in str(error):
         context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
         return SharedSessionError()
     return None

@@ -1,6 +1,10 @@
-"""A database error: the HTTP status that tells a client what to do, and the cause that the log tells us."""
+"""An error: the HTTP status that tells a client what to do, and the cause that the log tells us."""
+
+from collections.abc import Iterator
 
 from sqlalchemy.exc import DBAPIError, NotSupportedError, SQLAlchemyError, TimeoutError as PoolTimeoutError
+
+from app.misuse import MisuseError
 
 # By SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html
 STATUS_OF_STATE = {
@@ -15,7 +19,7 @@ STATUS_OF_STATE = {
     "55P03": 503,  # lock timeout
     "57": 503,  # statement timeout, shutdown, starting up
 }
-DATA_EXCEPTION = "22"  # the messages of this class quote the value
+QUOTING_STATES = ("22", "P0")  # the messages of data exceptions quote values, those of RAISE may
 
 
 def status_of(error: SQLAlchemyError) -> int | None:
@@ -35,12 +39,33 @@ def status_of(error: SQLAlchemyError) -> int | None:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the kind of the error and the first line of its message, which holds none of the data."""
-    if not isinstance(error, DBAPIError):
-        return f"{type(error).__name__}: {error}".partition("\n")[0]
-    state, cause = sqlstate(error), (error.orig and error.orig.__cause__) or error.orig
-    message = "" if state.startswith(DATA_EXCEPTION) else f": {error.orig}".partition("\n")[0]
-    return f"{type(cause).__name__} {state}{message}"
+    """Return a line that names the error and what led to it, with none of the data that may be in them."""
+    return " < ".join(describe(each) for each in chain_of(error))
+
+
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error, and the errors that it was raised from or that it groups."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for member in error.exceptions:
+                yield from chain_of(member)
+        if isinstance(error, DBAPIError):
+            return  # it is described with the driver's error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def describe(error: BaseException) -> str:
+    """Return the kind of an error, and the first line of its message where that holds no data."""
+    kind, message = type(error).__name__, ""
+    if isinstance(error, DBAPIError):
+        state = sqlstate(error)
+        kind = f"{type((error.orig and error.orig.__cause__) or error.orig).__name__} {state}".strip()
+        message = "" if state.startswith(QUOTING_STATES) else str(error.orig)
+    elif isinstance(error, SQLAlchemyError | MisuseError):
+        message = str(error)
+    first_line = message.partition("\n")[0]
+    return f"{kind}: {first_line}" if first_line else kind
 
 
 def sqlstate(error: DBAPIError) -> str:

@@ -11,7 +11,7 @@ from app.capacity import warn_of_too_many_connections
 from app.config import DESCRIPTION, PROJECT_NAME, get_settings
 from app.database import sessionmanager
 from app.logs import configure_logging
-from app.middleware import RequestGuard
+from app.middleware import RequestGuard, is_request_id
 from app.problems import add_problem_handlers, problems
 from app.routers import health, users
 
@@ -38,7 +38,8 @@ app = FastAPI(
     responses=problems(422, 500, 503),
 )
 app.add_middleware(RequestGuard, max_body_size=settings.max_body_size)
-app.add_middleware(CorrelationIdMiddleware)  # the outermost: every log line and response has the id
+# The outermost: every log line and response has the id.
+app.add_middleware(CorrelationIdMiddleware, validator=is_request_id)
 add_problem_handlers(app)
 app.include_router(health.router)
 app.include_router(users.router)

@@ -2,8 +2,10 @@
 
 import logging
 
+from asgi_correlation_id.middleware import is_valid_uuid4
 from fastapi import HTTPException
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import cause_of
@@ -26,36 +28,58 @@ class RequestGuard:
         self.max_body_size = max_body_size
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request.
+        """Handle a request, or a websocket.
 
         An error that no handler took is a 500 and one line in the log. Once the response has begun, it can
         only be broken off: the server closes the connection.
         """
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        size = 0
         started = False
-
-        async def receive_limited() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > self.max_body_size:
-                raise HTTPException(413, f"The body is larger than {self.max_body_size} bytes.")
-            return message
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         try:
-            await self.app(scope, receive_limited, send_with_headers)
+            await self.app(scope, limited(receive, self.max_body_size), send_with_headers)
+        except ClientDisconnect:
+            return  # nobody is left to answer
         except Exception as error:
+            method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
             # The traceback goes to the log without messages, the cause without data.
-            logger.exception("%s %s: 500, %s", scope["method"], scope["path"], cause_of(error))  # noqa: TRY401
+            logger.exception("%s %s: %s, %s", method, scope["path"], when, cause_of(error))  # noqa: TRY401
+            if scope["type"] == "websocket":
+                raise  # the server closes it
             if not started:
                 await problem(500, DETAIL[500])(scope, receive, send_with_headers)
+
+
+def limited(receive: Receive, size: int) -> Receive:
+    """Return what receives a body of this many bytes at most.
+
+    Raises:
+        HTTPException: 413, when more has come.
+    """
+    received = 0
+
+    async def receive_limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > size:
+            raise HTTPException(413, f"The body is larger than {size} bytes.")
+        return message
+
+    return receive_limited
+
+
+def is_request_id(text: str) -> bool:
+    """Tell whether a client's X-Request-ID is one to keep: a UUID, with dashes or without."""
+    return len(text) <= 36 and is_valid_uuid4(text)

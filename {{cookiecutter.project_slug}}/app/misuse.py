@@ -51,7 +51,7 @@ class RollbackOnlyError(MisuseError):
     def __init__(self) -> None:
         super().__init__(
             "Nothing was committed: a session() block inside this one raised or rolled back, and its error "
-            "was caught. Let it through, or put what may fail into `async with session.begin_nested():`."
+            "was caught. Let it through; in that block, begin_nested() undoes what failed and nothing else."
         )
 
 

@@ -24,6 +24,7 @@ DETAIL = {
     500: "The service failed. The request_id finds the reason in its log.",
     503: "The database is not available. Try again.",
 }
+RETRY = {"Retry-After": "1"}  # seconds
 
 
 class Problem(BaseModel):
@@ -34,7 +35,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str | None
-    errors: list[dict[str, Any]] | None = None
+    errors: list[Any] | None = None
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -47,13 +48,14 @@ def problem(
     status: int,
     detail: str,
     headers: Mapping[str, str] | None = None,
-    errors: list[dict[str, Any]] | None = None,
+    errors: list[Any] | None = None,
 ) -> Response:
     """Return the response for an error."""
     if not is_body_allowed_for_status_code(status):
         return Response(status_code=status, headers=headers)
+    known = status in HTTPStatus.__members__.values()
     body = Problem(
-        title=HTTPStatus(status).phrase,
+        title=HTTPStatus(status).phrase if known else "Error",
         status=status,
         detail=detail,
         request_id=correlation_id.get(),
@@ -64,7 +66,9 @@ def problem(
 
 async def http_problem(_request: Request, error: StarletteHTTPException) -> Response:
     """Answer an `HTTPException`, raised by a route or by the framework."""
-    return problem(error.status_code, str(error.detail), error.headers)
+    if isinstance(error.detail, str):
+        return problem(error.status_code, error.detail, error.headers)
+    return problem(error.status_code, "See errors.", error.headers, [error.detail])
 
 
 async def validation_problem(_request: Request, error: RequestValidationError) -> Response:
@@ -78,10 +82,9 @@ async def database_problem(request: Request, error: SQLAlchemyError) -> Response
     status = status_of(error)
     if status is None or request.scope["type"] != "http":
         raise error
-    if status != 503:
-        return problem(status, DETAIL[status])
-    logger.warning("%s %s: 503, %s", request.method, request.url.path, cause_of(error))
-    return problem(status, DETAIL[status], {"Retry-After": "1"})
+    level = logging.WARNING if status == 503 else logging.INFO
+    logger.log(level, "%s %s: %d, %s", request.method, request.url.path, status, cause_of(error))
+    return problem(status, DETAIL[status], RETRY if status == 503 else None)
 
 
 def add_problem_handlers(app: FastAPI) -> None:

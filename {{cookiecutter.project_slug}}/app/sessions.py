@@ -1,14 +1,16 @@
 """One session for each asyncio task: made when the task first asks for it, gone when its block ends."""
 
-from asyncio import current_task
+import asyncio
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import NoReturn, Self, TypeVar
 
+from sqlalchemy.exc import IllegalStateChangeError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 
 from app.misuse import CommitInsideError, RollbackOnlyError
 
+CLOSE_ATTEMPTS, CLOSE_PAUSE = 1_000, 0.01  # seconds; longer than a connection takes
 Session = TypeVar("Session", bound=AsyncSession)
 
 
@@ -31,12 +33,19 @@ class UnitOfWork(AsyncSession):
         self.rollback_only = self.rollback_only or self.joined > 0
         await super().rollback()
 
+    async def reset(self) -> None:
+        """Undo everything, as `rollback` does, and forget all objects."""
+        self.rollback_only = self.rollback_only or self.joined > 0
+        await super().reset()
+
     @contextmanager
     def join(self) -> Generator[Self]:
         """Share the session with a block inside its own. If that fails, the whole unit of work does."""
         self.joined += 1
         try:
             yield self
+        except GeneratorExit:  # no error: a generator was not needed to its end
+            raise
         except BaseException:
             self.rollback_only = True
             raise
@@ -69,14 +78,26 @@ def session_maker(engine: AsyncEngine, class_: type[Session]) -> async_sessionma
 @asynccontextmanager
 async def opened(sessions: async_scoped_session[Session]) -> AsyncGenerator[Session]:
     """Open the session of this task; close it, and forget it, however the block ends."""
-    task = current_task()
+    task = asyncio.current_task()
+    session = sessions()
     try:
-        async with sessions() as session:
-            yield session
+        yield session
     finally:
-        # Not `sessions.remove()`: that would look for the task it runs in, and a generator that was
-        # abandoned is ended in another.
-        sessions.registry.registry.pop(task, None)
+        try:
+            await asyncio.shield(asyncio.create_task(close(session)))
+        finally:
+            # Not `sessions.remove()`: that would look for the task it runs in, and a generator that was
+            # abandoned is ended in another.
+            sessions.registry.registry.pop(task, None)
+
+
+async def close(session: AsyncSession) -> None:
+    """Close the session; if another task makes it connect just now, as soon as it has."""
+    for _ in range(CLOSE_ATTEMPTS):
+        with suppress(IllegalStateChangeError):
+            return await session.close()
+        await asyncio.sleep(CLOSE_PAUSE)
+    return await session.close()
 
 
 async def release(sessions: async_scoped_session[AsyncSession]) -> None:
@@ -86,4 +107,7 @@ async def release(sessions: async_scoped_session[AsyncSession]) -> None:
         ReadOnlySessionError: an object of a read session was changed.
     """
     if sessions.registry.has():
-        await sessions().commit()
+        try:
+            await sessions().commit()
+        except PendingRollbackError:  # its connection broke, and that was caught
+            await sessions().rollback()

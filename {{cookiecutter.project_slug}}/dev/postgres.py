@@ -53,7 +53,7 @@ def running_postgres(home: Path, *options: str) -> Generator[str]:
                 _create(home)
                 port = _start(home, options)
             password = (home / "password").read_text()
-            yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+            yield f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres?sslmode=disable"
         finally:
             user.release()
 

@@ -1,9 +1,11 @@
 """The application with a few more routes, which do what its own routes have no reason to do."""
 
 import asyncio
+import gc
+import os
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Body, HTTPException
 from fastapi.responses import StreamingResponse
@@ -77,8 +79,43 @@ async def wrong_type(session: SessionDep, number: Annotated[str, Body()]) -> Non
 
 
 @app.post("/test/raise")
-async def unexpected() -> None:
-    raise ValueError("unexpected")
+async def unexpected(name: Annotated[str, Body()]) -> None:
+    try:
+        os.environ[name]
+    except KeyError as error:
+        raise ValueError(name) from error
+
+
+@app.post("/test/status/{status}")
+async def status(status: int, detail: Annotated[Any, Body()]) -> None:
+    raise HTTPException(status, detail)
+
+
+@app.post("/test/background-failure")
+async def background_failure(tasks: BackgroundTasks, name: Annotated[str, Body()]) -> None:
+    async def fail() -> None:
+        async with sessionmanager.session() as session:
+            await session.execute(text("INSERT INTO users (full_name) VALUES (:name)"), {"name": name})
+
+    tasks.add_task(fail)
+
+
+@app.post("/test/forgotten-task")
+async def forgotten_task(name: Annotated[str, Body()]) -> None:
+    async def fail() -> None:
+        async with sessionmanager.session() as session:
+            await session.execute(text("INSERT INTO users (full_name) VALUES (:name)"), {"name": name})
+
+    task = asyncio.create_task(fail())
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+
+
+@app.get("/test/gather")
+async def gather(session: SessionDep) -> None:
+    """Use one session in several tasks, which is a mistake."""
+    await asyncio.gather(*[session.execute(text("SELECT pg_sleep(0.01)")) for _ in range(3)])
 
 
 @app.get("/test/stream")

@@ -1,8 +1,8 @@
 """The session manager: who gets which session, when it commits, and that it always ends."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 
 import pytest
 from sqlalchemy import AsyncAdaptedQueuePool, Executable, delete, func, insert, select, text
@@ -20,6 +20,7 @@ from app.misuse import (
     RollbackOnlyError,
 )
 from app.models import User
+from app.sessions import UnitOfWork
 from tests.routes import open_now
 from tests.tools import on_server
 
@@ -98,18 +99,53 @@ async def test_a_unit_of_work_whose_joined_block_failed_is_not_committed(
     assert open_now() == NOTHING
 
 
+@pytest.mark.parametrize("undo", [UnitOfWork.rollback, UnitOfWork.reset])
 async def test_a_joined_block_that_rolls_back_does_not_lose_the_work_of_the_other(
-    database: DatabaseSessionManager,
+    database: DatabaseSessionManager, undo: Callable[[UnitOfWork], Awaitable[None]]
 ) -> None:
     async def go_on() -> None:
         async with database.session() as outer:
             await add_user(outer)
             async with database.session() as inner:
-                await inner.rollback()
+                assert isinstance(inner, UnitOfWork)
+                await undo(inner)
 
     with pytest.raises(RollbackOnlyError):
         await go_on()
     assert await stored() == 0
+
+
+async def test_a_joined_generator_that_is_not_needed_to_its_end_is_no_failure(
+    database: DatabaseSessionManager,
+) -> None:
+    async def emails() -> AsyncGenerator[str]:
+        async with database.session() as session:
+            await add_user(session)
+            yield "ada@example.com"
+
+    async with database.session(), aclosing(emails()) as found:
+        async for _ in found:
+            break
+    assert await stored() == 1
+
+
+async def test_a_read_session_whose_connection_broke_does_not_stop_the_unit_of_work(
+    database: DatabaseSessionManager,
+) -> None:
+    async with database.read_session() as reader:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await reader.execute(text("SELECT pg_sleep(1)"))
+        async with database.session() as session:
+            await add_user(session)
+    assert await stored() == 1
+    assert open_now() == NOTHING
+
+
+async def test_many_rows_are_inserted_at_once(database: DatabaseSessionManager) -> None:
+    async with database.session() as session:
+        session.add_all([User(email=f"{number}@example.com") for number in range(3_000)])
+    assert await stored() == 3_000
 
 
 async def test_a_unit_of_work_is_neither_begun_nor_committed_by_hand(

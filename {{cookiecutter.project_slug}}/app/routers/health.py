@@ -1,5 +1,6 @@
 """Probes: is the process alive, and can it serve?"""
 
+import logging
 from asyncio import timeout
 
 from fastapi import APIRouter, HTTPException
@@ -7,7 +8,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import ReadSessionDep
+from app.errors import cause_of
+from app.problems import RETRY
 
+logger = logging.getLogger(__name__)
 DEADLINE = 2.0  # seconds; below the period of most probes
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -26,5 +30,6 @@ async def ready(session: ReadSessionDep) -> dict[str, str]:
         async with timeout(DEADLINE):
             await session.execute(select(1))
     except (SQLAlchemyError, TimeoutError) as error:
-        raise HTTPException(503, "The database does not answer.") from error
+        logger.warning("not ready: %s", cause_of(error))
+        raise HTTPException(503, "The database does not answer.", RETRY) from error
     return {"status": "ok"}

@@ -51,6 +51,25 @@ async def test_a_bad_request_is_answered_with_a_problem(
     assert open_now()["connections"] == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "detail", "shown"),
+    [(409, "taken", {"title": "Conflict", "detail": "taken"}), (499, "x", {"title": "Error", "detail": "x"}),
+     (400, {"code": 7}, {"title": "Bad Request", "errors": [{"code": 7}]})],
+)  # fmt: skip
+async def test_an_error_that_a_route_raises_is_a_problem(
+    client: AsyncClient, status: int, detail: object, shown: dict[str, object]
+) -> None:
+    response = await client.post(f"/test/status/{status}", json=detail)
+    assert response.status_code == status
+    assert response.json().items() >= shown.items()
+
+
+async def test_only_a_short_uuid_is_taken_as_the_id_of_a_request(client: AsyncClient) -> None:
+    for given in ["-" * 1_000 + "0" * 32, "0" * 31, "x"]:
+        response = await client.get("/health/live", headers={"x-request-id": given})
+        assert response.headers["x-request-id"] != given
+
+
 async def test_a_validation_error_says_where_and_why(client: AsyncClient) -> None:
     response = await client.post("/users", json={"email": "secret-but-wrong"})
     [error] = response.json()["errors"]

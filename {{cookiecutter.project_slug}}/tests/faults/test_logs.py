@@ -1,13 +1,20 @@
 """Logs of a server that is not on a terminal: JSON, a line for each failure, nobody's data in them."""
 
+import asyncio
 import json
+import os
+import pty
+import subprocess
+import sys
 import uuid
 
+import pytest
 from httpx2 import AsyncClient
+from sqlalchemy import URL
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager
-from tests.tools import served
+from tests.tools import PROJECT, served
 
 
 async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
@@ -16,9 +23,10 @@ async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
     failures = {
         "POST /test/not-null": "500, NotNullViolationError 23502: null value in column",
         "POST /test/wrong-type": "500, DataError 22000",
-        "POST /test/raise": "500, ValueError: unexpected",
+        "POST /test/raise": "500, ValueError < KeyError",
         "GET /test/sleep": "503, QueryCanceledError 57014: canceling statement due to statement timeout",
         "POST /test/killed-before-commit": "503, ",
+        "POST /test/background-failure": "the response had begun, RuntimeError < NotNullViolationError 23502",
     }
     with served(DATABASE_STATEMENT_TIMEOUT="0.5") as server:
         async with AsyncClient(base_url=server.url) as client:
@@ -29,6 +37,7 @@ async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
                 await client.request(
                     method, path, params=parameters, json="hunter2", headers={"x-request-id": request_id}
                 )
+                await asyncio.sleep(0.1)  # for what happens after the response
                 lines = [json.loads(line) for line in server.log.splitlines()]
                 [line] = [
                     line
@@ -36,11 +45,31 @@ async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
                     if line["request_id"] == request_id and line["name"] != "uvicorn.access"
                 ]
                 assert f"{request}: {cause}" in line["message"]
-                assert line["level"] == ("ERROR" if cause.startswith("500") else "WARNING")
+                assert line["level"] == ("WARNING" if cause.startswith("503") else "ERROR")
+            await client.post("/test/forgotten-task", json="hunter2")
+            assert "Task exception was never retrieved" in server.log
         password = get_settings().database_url.password
         assert password is not None
         for secret in ("hunter2", password, "Traceback"):
             assert secret not in server.log
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other terminals")
+def test_on_a_terminal_the_logs_are_text(own_database: URL) -> None:
+    terminal, stderr = pty.openpty()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "tests.routes:app", "--port", "0"], cwd=PROJECT, stderr=stderr
+    )
+    os.close(stderr)
+    try:
+        log = ""
+        while "Application startup complete" not in log:
+            log += os.read(terminal, 1_000).decode()
+        assert "{" not in log
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        os.close(terminal)
 
 
 async def test_the_documentation_can_be_switched_off(database: DatabaseSessionManager) -> None:

@@ -42,6 +42,44 @@ async def test_requests_that_the_pool_cannot_serve_are_told_to_come_back() -> No
         assert "Traceback" not in server.log
 
 
+@pytest.mark.usefixtures("database")
+async def test_one_session_in_several_tasks_leaks_nothing_while_the_pool_connects() -> None:
+    with served(DATABASE_POOL_SIZE="4") as server:
+        async with AsyncClient(base_url=server.url, timeout=30) as client:
+            answers = await asyncio.gather(*[client.get("/test/gather") for _ in range(25)])
+            assert {answer.status_code for answer in answers} == {500}
+            assert (await client.get("/test/open")).json() == NOTHING
+            assert (await client.get("/users")).status_code == 200
+        assert "SharedSessionError" in server.log
+
+
+async def test_what_is_queued_behind_another_statement_does_not_run_in_a_transaction_of_somebody_else(
+    database: DatabaseSessionManager,
+) -> None:
+    await database.close()
+    database.init_db(get_settings().model_copy(update={"database_pool_size": 1}))
+
+    async def bad(number: int) -> None:
+        async with database.session() as session:
+            await execute(session)
+            insert = text("INSERT INTO users (email) VALUES (:email)")
+            await asyncio.gather(
+                session.execute(text("SELECT 1/0")),
+                *[session.execute(insert, {"email": f"bad{number}.{each}"}) for each in range(3)],
+            )
+
+    async def innocent(number: int) -> None:
+        async with database.session() as session:
+            await session.execute(text(f"INSERT INTO users (email) VALUES ('innocent{number}')"))
+
+    units = [unit(number) for number in range(40) for unit in (bad, innocent)]
+    results = await asyncio.gather(*units, return_exceptions=True)
+    assert results.count(None) == 40
+    async with database.read_session() as session:
+        emails = set(await session.scalars(text("SELECT email FROM users")))
+    assert emails == {f"innocent{number}" for number in range(40)}
+
+
 async def execute(session: AsyncSession) -> None:
     await session.execute(text("SELECT pg_sleep(0.01)"))
 
