@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 
 from cookiecutter import replay
 from cookiecutter.exceptions import FailedHookException
+from cookiecutter.prompt import render_variable
 from jinja2 import Environment
 from jinja2.ext import Extension
 from rich.console import Console
@@ -123,7 +124,7 @@ def check(answers: Answers, name: str) -> str:
         if not can_ask():
             refuse(problem)
         Console(emoji=False).print(f"  {problem}", style="red", markup=False, highlight=False)
-        answers[name] = ask(name)
+        answers[name] = ask(name, answers)
     if name == "max_overflow":
         pool_size = answers.get("pool_size") or recorded_answers()["pool_size"]
         warn_of_many_connections(int(pool_size), int(answers["max_overflow"]))
@@ -205,10 +206,12 @@ def under_cruft() -> bool:
     return any(caller == "generate_cookiecutter_context" for caller, _ in callers())
 
 
-def ask(name: str) -> str:
-    """Ask a question again."""
+def ask(name: str, answers: Answers) -> str:
+    """Ask a question again, with its default."""
+    [asking] = [known for caller, known in callers() if caller == "prompt_for_config"]
+    default = render_variable(asking["env"], asking["context"]["cookiecutter"][name], answers) or ""
     try:
-        return Prompt.ask(f"  {name}", default="", show_default=False)
+        return Prompt.ask(f"  {name}", default=str(default), show_default=bool(default))
     except (EOFError, KeyboardInterrupt):
         refuse(f"{name} was not answered.")
 
