@@ -83,19 +83,22 @@ def end_statement(conn: Connection, *_: Any) -> None:
 
 def give_up(context: ExceptionContext) -> BaseException | None:
     """Drop a connection that cannot be rolled back, and say why: it is frozen, or busy for another task."""
-    error = context.original_exception
-    if isinstance(error, SharedSessionError):
-        return None  # the other statement goes on
-    if context.connection is not None and not context.connection.invalidated:
-        end_statement(context.connection)
-    if isinstance(error, TimeoutError):  # it would take the rollback as long again
-        context.is_disconnect = True
+    error, connection = context.original_exception, context.connection
+    if connection is None or connection.invalidated or isinstance(error, SharedSessionError):
+        return None
+    end_statement(connection)
+    if isinstance(error, TimeoutError):
         cause = asyncpg.QueryCanceledError("The database did not answer in time.")
-        return DBAPIError(None, None, cause, connection_invalidated=True)
-    if isinstance(error.__cause__, asyncpg.InterfaceError) and "operation is in progress" in str(error):
-        context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
-        return SharedSessionError()
-    return None
+        better: BaseException = DBAPIError(None, None, cause, connection_invalidated=True)
+    elif isinstance(error.__cause__, asyncpg.InterfaceError) and "operation is in progress" in str(error):
+        better = SharedSessionError()
+        context.invalidate_pool_on_disconnect = False
+    else:
+        return None
+    context.is_disconnect = True
+    if driver := connection.connection.driver_connection:
+        driver.terminate()  # closed politely, it would wait for the other task
+    return better
 
 
 def refuse_writes(_conn: Any, _cursor: Any, statement: str, _params: Any, _context: Any, _many: Any) -> None:

@@ -46,7 +46,10 @@ class Proxy:
 async def proxied(url: URL) -> AsyncGenerator[Proxy]:
     """Put a proxy before the server that `url` names."""
 
+    connections: set[asyncio.Task[None] | None] = set()
+
     async def forward(client: StreamReader, client_out: StreamWriter) -> None:
+        connections.add(asyncio.current_task())
         server, server_out = await asyncio.open_connection(url.host, url.port or 5432)
         answered = True
 
@@ -67,13 +70,19 @@ async def proxied(url: URL) -> AsyncGenerator[Proxy]:
                 client_out.write(data)
             client_out.close()
 
-        await asyncio.gather(requests(), answers(), return_exceptions=True)
+        try:
+            await asyncio.gather(requests(), answers(), return_exceptions=True)
+        finally:
+            server_out.close()
+            client_out.close()
 
     async with await asyncio.start_server(forward, "127.0.0.1", 0) as listener:
         proxy = Proxy(url.set(host="127.0.0.1", port=listener.sockets[0].getsockname()[1]))
         proxy.flowing.set()
         yield proxy
-        proxy.flowing.set()
+        for connection in filter(None, connections):
+            connection.cancel()
+        await asyncio.gather(*filter(None, connections), return_exceptions=True)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -47,7 +47,7 @@ async def test_one_session_in_several_tasks_leaks_nothing_while_the_pool_connect
     with served(DATABASE_POOL_SIZE="4") as server:
         async with AsyncClient(base_url=server.url, timeout=30) as client:
             answers = await asyncio.gather(*[client.get("/test/gather") for _ in range(25)])
-            assert {answer.status_code for answer in answers} == {500}
+            assert {answer.status_code for answer in answers} <= {500, 503}
             assert (await client.get("/test/open")).json() == NOTHING
             assert (await client.get("/users")).status_code == 200
         assert "SharedSessionError" in server.log
