@@ -10,7 +10,8 @@ import uuid
 
 import pytest
 from httpx2 import AsyncClient
-from sqlalchemy import URL
+from sqlalchemy import URL, text
+from sqlalchemy.exc import DBAPIError
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager
@@ -66,10 +67,18 @@ def test_on_a_terminal_the_logs_are_text(own_database: URL) -> None:
         while "Application startup complete" not in log:
             log += os.read(terminal, 1_000).decode()
         assert "{" not in log
+        assert "[-]" not in log  # as uvicorn, or `fastapi dev`, shows them
     finally:
         server.terminate()
         server.wait(timeout=30)
         os.close(terminal)
+
+
+async def test_no_error_message_holds_a_parameter(database: DatabaseSessionManager) -> None:
+    async with database.read_session() as session:
+        with pytest.raises(DBAPIError) as raised:
+            await session.execute(text("SELECT 1 / 0, CAST(:name AS text)"), {"name": "hunter2"})
+    assert "hunter2" not in str(raised.value)
 
 
 async def test_the_documentation_can_be_switched_off(database: DatabaseSessionManager) -> None:

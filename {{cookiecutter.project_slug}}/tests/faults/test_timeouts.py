@@ -22,17 +22,23 @@ async def limit(**timeouts: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "path"),
-    [("statement", "/test/sleep?seconds=10"), ("idle_transaction", "/test/idle?seconds=0.6")],
+    ("timeout", "path", "cause"),
+    [
+        ("statement", "/test/sleep?seconds=10", "57014: canceling statement due to statement timeout"),
+        ("idle_transaction", "/test/idle?seconds=0.6", "503, "),
+    ],
 )
-async def test_what_takes_too_long_is_a_503(client: AsyncClient, timeout: str, path: str) -> None:
+async def test_what_takes_too_long_is_a_503(
+    client: AsyncClient, caplog: pytest.LogCaptureFixture, timeout: str, path: str, cause: str
+) -> None:
     await limit(**{timeout: 0.2})
     assert (await client.get(path)).status_code == 503
+    assert cause in caplog.text
     assert open_now() == NOTHING
     assert (await client.get("/users")).status_code == 200
 
 
-async def test_a_wait_for_a_lock_is_a_503(client: AsyncClient) -> None:
+async def test_a_wait_for_a_lock_is_a_503(client: AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
     await limit(lock=0.2)
     await client.post("/users", json={"email": "ada@example.com"})
 
@@ -42,6 +48,7 @@ async def test_a_wait_for_a_lock_is_a_503(client: AsyncClient) -> None:
     async with sessionmanager.session() as session:
         await session.execute(text("SELECT 1 FROM users WHERE id = 1 FOR UPDATE"))
         assert await asyncio.create_task(delete()) == 503
+        assert "55P03: canceling statement due to lock timeout" in caplog.text
     assert await delete() == 204
 
 
