@@ -1,6 +1,6 @@
 """The application."""
 
-from asyncio import create_task
+from asyncio import create_task, wait
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -25,6 +25,7 @@ async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         yield
     finally:
         check.cancel()
+        await wait([check])
         await sessionmanager.close()
 
 

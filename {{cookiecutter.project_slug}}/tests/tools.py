@@ -19,6 +19,9 @@ from httpx2 import TransportError
 from sqlalchemy import URL, NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from app.config import get_settings
+from app.connection import quoted_schema
+
 PROJECT = Path(__file__).parents[1]
 Found = TypeVar("Found")
 
@@ -29,6 +32,25 @@ async def on_server(url: URL, statement: str) -> Any:
     async with engine.connect() as connection:
         result = await connection.execute(text(statement))
         return result.scalar() if result.returns_rows else None
+
+
+@asynccontextmanager
+async def slow_deletes(seconds: float) -> AsyncGenerator[None]:
+    """Make every DELETE of users take that long."""
+    url = get_settings().database_url
+    await on_server(
+        url,
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$",
+    )
+    users = f"{quoted_schema(get_settings())}.users"
+    await on_server(
+        url, f"CREATE TRIGGER dawdle BEFORE DELETE ON {users} FOR EACH STATEMENT EXECUTE FUNCTION dawdle()"
+    )
+    try:
+        yield
+    finally:
+        await on_server(url, "DROP FUNCTION dawdle CASCADE")
 
 
 @dataclass

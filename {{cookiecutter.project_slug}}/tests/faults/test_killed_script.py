@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from app.clear_users import CHUNK
 from app.database import DatabaseSessionManager
 from app.models import User
-from tests.tools import PROJECT, run
+from tests.tools import PROJECT, run, slow_deletes
 
 USERS = 4 * CHUNK
 
@@ -26,19 +26,10 @@ async def test_a_killed_script_can_be_run_again(database: DatabaseSessionManager
         await session.execute(
             text(f"INSERT INTO users (email) SELECT n || '@example.com' FROM generate_series(1, {USERS}) n")
         )
-        await session.execute(
-            text("""
-            CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$
-            """)
-        )
-        await session.execute(
-            text("CREATE TRIGGER dawdle BEFORE DELETE ON users FOR EACH STATEMENT EXECUTE FUNCTION dawdle()")
-        )
     ids = tmp_path / "ids.txt"
     ids.write_text("\n".join(map(str, range(1, USERS + 1))))
     command = ["-m", "app.clear_users", "--file", str(ids)]
-    try:
+    async with slow_deletes(0.3):
         script = subprocess.Popen(
             [sys.executable, *command], cwd=PROJECT, env=os.environ, stdout=subprocess.PIPE, text=True
         )
@@ -54,6 +45,3 @@ async def test_a_killed_script_can_be_run_again(database: DatabaseSessionManager
         assert left % CHUNK == 0
         assert run(*command).stdout == f"{left} users deleted, {USERS - left} ids unknown.\n"
         assert await count(database) == 0
-    finally:
-        async with database.session() as session:
-            await session.execute(text("DROP FUNCTION dawdle CASCADE"))

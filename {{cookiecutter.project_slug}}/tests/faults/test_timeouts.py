@@ -9,7 +9,7 @@ from sqlalchemy import text
 from app.config import get_settings
 from app.database import DatabaseSessionManager, sessionmanager
 from tests.routes import open_now
-from tests.tools import run
+from tests.tools import run, slow_deletes
 
 NOTHING = {"sessions": 0, "connections": 0}
 
@@ -61,22 +61,9 @@ async def test_a_limit_of_0_is_none(client: AsyncClient) -> None:
 
 async def test_a_script_lifts_the_limits_for_itself(client: AsyncClient) -> None:
     await client.post("/users", json={"email": "ada@example.com"})
-    async with sessionmanager.session() as session:
-        await session.execute(
-            text("""
-            CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN PERFORM pg_sleep(1.5); RETURN OLD; END $$
-            """)
-        )
-        await session.execute(
-            text("CREATE TRIGGER dawdle BEFORE DELETE ON users FOR EACH ROW EXECUTE FUNCTION dawdle()")
-        )
-    try:
+    async with slow_deletes(1.5):
         done = run("-m", "app.clear_users", "1", DATABASE_STATEMENT_TIMEOUT="0.1")
         assert (done.stdout, done.stderr) == ("1 users deleted, 0 ids unknown.\n", "")
-    finally:
-        async with sessionmanager.session() as session:
-            await session.execute(text("DROP FUNCTION dawdle CASCADE"))
 
 
 async def test_a_migration_under_load_costs_a_connection_one_failure_at_most(
