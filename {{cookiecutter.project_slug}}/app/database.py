@@ -94,10 +94,13 @@ class DatabaseSessionManager:
             ReadOnlySessionError: when a session of its own is sent anything but a query.
         """
         self._check_initialized()
-        for sessions in (self._units, self._readers):
-            if sessions.registry.has():
-                yield sessions()
-                return
+        if self._units.registry.has():
+            with self._units().join() as unit_session:
+                yield unit_session
+            return
+        if self._readers.registry.has():
+            yield self._readers()
+            return
         async with opened(self._readers) as session:
             yield session
             if session.new or session.dirty or session.deleted:

@@ -8,6 +8,7 @@ import asyncpg
 from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.config import Settings
 from app.connection import connect_args
@@ -53,13 +54,13 @@ def create_read_engine(engine: AsyncEngine) -> AsyncEngine:
     return read_engine
 
 
-def discard_unusable(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
-    """Make the pool replace a connection that the driver knows to be closed or inside a transaction.
+def discard_unusable(dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+    """Make the pool replace a connection that is known to be closed, inside a transaction, or busy.
 
-    The driver knows without asking the server, so this costs no round trip, unlike `pool_pre_ping`.
+    The driver, and we, know without asking the server, so this costs no round trip, unlike `pool_pre_ping`.
     """
     connection = dbapi_connection.driver_connection
-    if connection.is_closed() or connection.is_in_transaction():
+    if connection.is_closed() or connection.is_in_transaction() or record.info.get(BUSY):
         raise DisconnectionError
 
 
@@ -93,6 +94,8 @@ def give_up(context: ExceptionContext) -> BaseException | None:
     elif isinstance(error.__cause__, asyncpg.InterfaceError) and "operation is in progress" in str(error):
         better = SharedSessionError()
         context.invalidate_pool_on_disconnect = False
+    elif isinstance(error, asyncpg.PostgresError):  # of a stream, as the driver has it
+        return DBAPIError(None, None, error)
     else:
         return None
     context.is_disconnect = True

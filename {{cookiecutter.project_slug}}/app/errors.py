@@ -2,7 +2,13 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy.exc import DBAPIError, NotSupportedError, SQLAlchemyError, TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import (
+    DBAPIError,
+    NotSupportedError,
+    SQLAlchemyError,
+    StatementError,
+    TimeoutError as PoolTimeoutError,
+)
 
 from app.misuse import MisuseError
 
@@ -42,13 +48,16 @@ def cause_of(error: BaseException) -> str:
     return " < ".join(describe(each) for each in chain_of(error))
 
 
-def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+def chain_of(
+    error: BaseException | None, seen: frozenset[BaseException] = frozenset()
+) -> Iterator[BaseException]:
     """Yield the error, and the errors that it was raised from or that it groups."""
-    while error is not None:
+    while error is not None and error not in seen:
         yield error
+        seen |= {error}
         if isinstance(error, BaseExceptionGroup):
             for member in error.exceptions:
-                yield from chain_of(member)
+                yield from chain_of(member, seen)
         if isinstance(error, DBAPIError):
             return  # it is described with the driver's error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -61,7 +70,7 @@ def describe(error: BaseException) -> str:
         state = sqlstate(error)
         kind = f"{type((error.orig and error.orig.__cause__) or error.orig).__name__} {state}".strip()
         message = "" if state.startswith(QUOTING_STATES) else str(error.orig)
-    elif isinstance(error, SQLAlchemyError | MisuseError):
+    elif isinstance(error, SQLAlchemyError | MisuseError) and not isinstance(error, StatementError):
         message = str(error)
     first_line = message.partition("\n")[0]
     return f"{kind}: {first_line}" if first_line else kind

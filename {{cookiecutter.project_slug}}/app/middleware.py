@@ -1,6 +1,7 @@
 """What surrounds every request."""
 
 import logging
+from contextlib import suppress
 
 from asgi_correlation_id.middleware import is_valid_uuid4
 from fastapi import HTTPException
@@ -56,8 +57,9 @@ class RequestGuard:
             # The traceback goes to the log without messages, the cause without data.
             logger.exception("%s %s: %s, %s", method, scope["path"], when, cause_of(error))  # noqa: TRY401
             if scope["type"] == "websocket":
-                raise  # the server closes it
-            if not started:
+                with suppress(RuntimeError):  # it is closed already
+                    await send({"type": "websocket.close", "code": 1011})
+            elif not started:
                 await problem(500, DETAIL[500])(scope, receive, send_with_headers)
 
 

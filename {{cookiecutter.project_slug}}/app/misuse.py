@@ -70,6 +70,6 @@ class ReadOnlySessionError(MisuseError):
 
     def __init__(self, statement: str) -> None:
         super().__init__(
-            f"A read session takes queries only, not {statement[:60]!r}. "
+            f"A read session takes queries only, which this {statement.split(maxsplit=1)[0]} is not. "
             "To write, take SessionDep in a route, or sessionmanager.session() elsewhere."
         )

@@ -5,12 +5,11 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import NoReturn, Self, TypeVar
 
-from sqlalchemy.exc import IllegalStateChangeError, PendingRollbackError
+from sqlalchemy.exc import IllegalStateChangeError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 
 from app.misuse import CommitInsideError, RollbackOnlyError
 
-CLOSE_ATTEMPTS, CLOSE_PAUSE = 1_000, 0.01  # seconds; longer than a connection takes
 Session = TypeVar("Session", bound=AsyncSession)
 
 
@@ -81,23 +80,25 @@ async def opened(sessions: async_scoped_session[Session]) -> AsyncGenerator[Sess
     task = asyncio.current_task()
     session = sessions()
     try:
-        yield session
-    finally:
         try:
-            await asyncio.shield(asyncio.create_task(close(session)))
-        finally:
-            # Not `sessions.remove()`: that would look for the task it runs in, and a generator that was
-            # abandoned is ended in another.
-            sessions.registry.registry.pop(task, None)
+            yield session
+        except BaseException:
+            with suppress(SQLAlchemyError):  # the error that came first says more
+                await asyncio.shield(asyncio.create_task(close(session)))
+            raise
+        await asyncio.shield(asyncio.create_task(close(session)))
+    finally:
+        # Not `sessions.remove()`: that would look for the task it runs in, and a generator that was
+        # abandoned is ended in another.
+        sessions.registry.registry.pop(task, None)
 
 
 async def close(session: AsyncSession) -> None:
-    """Close the session; if another task makes it connect just now, as soon as it has."""
-    for _ in range(CLOSE_ATTEMPTS):
+    """Close the session; if another task makes it connect just now, as soon as it has, or has given up."""
+    while True:
         with suppress(IllegalStateChangeError):
             return await session.close()
-        await asyncio.sleep(CLOSE_PAUSE)
-    return await session.close()
+        await asyncio.sleep(0.01)
 
 
 async def release(sessions: async_scoped_session[AsyncSession]) -> None:

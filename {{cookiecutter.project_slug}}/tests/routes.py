@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, Body, HTTPException
+from fastapi import BackgroundTasks, Body, HTTPException, WebSocket
 from fastapi.responses import StreamingResponse
 from sqlalchemy import AsyncAdaptedQueuePool, select, text
 from sqlalchemy.exc import DBAPIError
@@ -109,6 +109,36 @@ async def forgotten_task(name: Annotated[str, Body()]) -> None:
     await asyncio.wait([task])
     del task
     gc.collect()
+
+
+@app.get("/test/leave-while-executing")
+async def leave_while_executing(session: ReadSessionDep) -> None:
+    """Raise while another task uses the session, which is a mistake."""
+
+    async def fail() -> None:
+        await asyncio.sleep(0.02)
+        raise HTTPException(418)
+
+    await asyncio.gather(session.execute(text("SELECT pg_sleep(0.1)")), fail())
+
+
+@app.post("/test/killed-before-error")
+async def killed_before_error(session: SessionDep) -> None:
+    await kill(session)
+    raise HTTPException(418)
+
+
+@app.get("/test/slow-stream")
+async def slow_stream(session: SessionDep) -> None:
+    rows = await session.stream(text("SELECT pg_sleep(0.01) FROM generate_series(1, 1000)"))
+    async for _ in rows:
+        pass
+
+
+@app.websocket("/test/websocket")
+async def websocket(socket: WebSocket) -> None:
+    await socket.accept()
+    raise ValueError(await socket.receive_text())
 
 
 @app.get("/test/gather")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 
 import pytest
 from sqlalchemy import AsyncAdaptedQueuePool, Executable, delete, func, insert, select, text
@@ -99,14 +99,17 @@ async def test_a_unit_of_work_whose_joined_block_failed_is_not_committed(
     assert open_now() == NOTHING
 
 
+@pytest.mark.parametrize("block", [DatabaseSessionManager.session, DatabaseSessionManager.read_session])
 @pytest.mark.parametrize("undo", [UnitOfWork.rollback, UnitOfWork.reset])
 async def test_a_joined_block_that_rolls_back_does_not_lose_the_work_of_the_other(
-    database: DatabaseSessionManager, undo: Callable[[UnitOfWork], Awaitable[None]]
+    database: DatabaseSessionManager,
+    undo: Callable[[UnitOfWork], Awaitable[None]],
+    block: Callable[[DatabaseSessionManager], AbstractAsyncContextManager[AsyncSession]],
 ) -> None:
     async def go_on() -> None:
         async with database.session() as outer:
             await add_user(outer)
-            async with database.session() as inner:
+            async with block(database) as inner:
                 assert isinstance(inner, UnitOfWork)
                 await undo(inner)
 

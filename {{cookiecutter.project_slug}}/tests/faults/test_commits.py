@@ -58,3 +58,7 @@ async def test_a_killed_backend_is_a_503(client: AsyncClient, path: str) -> None
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
     assert (await client.get("/users")).json()["items"] == []
+
+
+async def test_the_error_of_a_route_is_the_answer_even_where_the_rollback_fails(client: AsyncClient) -> None:
+    assert (await client.post("/test/killed-before-error")).status_code == 418

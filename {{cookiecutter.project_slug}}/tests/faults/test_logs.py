@@ -11,10 +11,14 @@ import uuid
 import pytest
 from httpx2 import AsyncClient
 from sqlalchemy import URL, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager
+from app.errors import cause_of
+from app.misuse import ReadOnlySessionError
 from tests.tools import PROJECT, served
 
 
@@ -72,6 +76,32 @@ def test_on_a_terminal_the_logs_are_text(own_database: URL) -> None:
         server.terminate()
         server.wait(timeout=30)
         os.close(terminal)
+
+
+def test_a_cycle_of_errors_has_an_end() -> None:
+    first, second = ValueError(), KeyError()
+    first.__context__, second.__context__ = second, first
+    group = ExceptionGroup("", [first])
+    second.__cause__ = group
+    assert cause_of(first) == "ValueError < KeyError < ExceptionGroup"
+
+
+def test_what_a_statement_was_given_is_not_in_its_cause() -> None:
+    wrong = StatementError("'hunter2' is not among the defined values", None, None, LookupError("hunter2"))
+    assert cause_of(wrong) == "StatementError"
+    assert "hunter2" not in cause_of(ReadOnlySessionError("INSERT INTO users VALUES ('hunter2')"))
+
+
+def test_a_websocket_that_fails_is_one_line() -> None:
+    with served() as server:
+        uri = server.url.replace("http", "ws") + "/test/websocket"
+        with connect(uri) as socket:
+            socket.send("hunter2")
+            with pytest.raises(ConnectionClosedError):
+                socket.recv()
+        assert server.log.count('"ERROR"') == 1
+        assert "WEBSOCKET /test/websocket: 500, ValueError" in server.log
+        assert "hunter2" not in server.log
 
 
 async def test_no_error_message_holds_a_parameter(database: DatabaseSessionManager) -> None:

@@ -53,6 +53,39 @@ async def test_one_session_in_several_tasks_leaks_nothing_while_the_pool_connect
         assert "SharedSessionError" in server.log
 
 
+async def test_a_connection_that_came_back_busy_is_replaced(database: DatabaseSessionManager) -> None:
+    with served(DATABASE_POOL_SIZE="2") as server:
+        async with AsyncClient(base_url=server.url, timeout=30) as client:
+            assert (await client.get("/test/leave-while-executing")).status_code == 418
+            assert {(await client.get("/users")).status_code for _ in range(20)} == {200}
+            await asyncio.sleep(0.2)
+            assert {(await client.get("/users")).status_code for _ in range(20)} == {200}
+            assert (await client.get("/test/open")).json() == NOTHING
+
+
+async def test_a_session_that_waits_for_the_pool_in_another_task_is_closed_after_all(
+    database: DatabaseSessionManager,
+) -> None:
+    await database.close()
+    update = {"database_pool_size": 1, "database_pool_timeout": 30}
+    database.init_db(get_settings().model_copy(update=update))
+    waiting: list[asyncio.Task[object]] = []
+
+    async def leave() -> None:
+        async with database.session() as session:
+            waiting.append(asyncio.create_task(session.execute(text("SELECT 1"))))
+            await asyncio.sleep(0.05)
+            raise ValueError
+
+    async with database.engine.connect():
+        task = asyncio.create_task(leave())
+        await asyncio.sleep(0.2)
+    with pytest.raises(ValueError):  # noqa: PT011 the one that was raised above
+        await task
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert open_now() == NOTHING
+
+
 async def test_what_is_queued_behind_another_statement_does_not_run_in_a_transaction_of_somebody_else(
     database: DatabaseSessionManager,
 ) -> None:

@@ -25,6 +25,7 @@ async def limit(**timeouts: float) -> None:
     ("timeout", "path", "cause"),
     [
         ("statement", "/test/sleep?seconds=10", "57014: canceling statement due to statement timeout"),
+        ("statement", "/test/slow-stream", "57014: canceling statement due to statement timeout"),
         ("idle_transaction", "/test/idle?seconds=0.6", "503, "),
     ],
 )
