@@ -19,7 +19,7 @@ from app.config import get_settings
 from app.database import DatabaseSessionManager
 from app.errors import cause_of
 from app.misuse import ReadOnlySessionError
-from tests.tools import PROJECT, served
+from tests.tools import PROJECT, served, wait_for
 
 
 async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
@@ -42,7 +42,8 @@ async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
                 await client.request(
                     method, path, params=parameters, json="hunter2", headers={"x-request-id": request_id}
                 )
-                await asyncio.sleep(0.1)  # for what happens after the response
+                # Some of it happens after the response.
+                await asyncio.to_thread(wait_for, lambda: f"{request}: {cause}" in server.log)  # noqa: B023
                 lines = [json.loads(line) for line in server.log.splitlines()]
                 [line] = [
                     line

@@ -32,7 +32,7 @@ async def test_requests_that_the_pool_cannot_serve_are_told_to_come_back() -> No
             )
             statuses = Counter(answer.status_code for answer in answers)
             assert set(statuses) == {200, 503}
-            assert statuses[200] >= 10
+            assert statuses[200] >= 5
             assert all(
                 answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503
             )

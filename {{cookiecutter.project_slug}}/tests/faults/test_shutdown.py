@@ -11,7 +11,8 @@ from app.config import get_settings
 from app.database import DatabaseSessionManager
 from tests.tools import on_server, served
 
-GRACE = 5
+GRACE = 10
+REQUESTS = 8
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the signal is POSIX's")
@@ -21,15 +22,21 @@ async def test_sigterm_lets_requests_finish_and_leaves_nothing(
 ) -> None:
     url = get_settings().database_url
     others = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{url.database}'"
+    sleeping = f"{others} AND state = 'active' AND query LIKE '%pg_sleep%' AND pid != pg_backend_pid()"
     before = await on_server(url, others)
     options = ["--workers", str(workers), "--timeout-graceful-shutdown", str(GRACE)]
-    with served(*options, DATABASE_POOL_SIZE="2") as server:
+    with served(*options, DATABASE_POOL_SIZE=str(REQUESTS)) as server:
         async with AsyncClient(base_url=server.url, timeout=30) as client:
-            begun = [asyncio.create_task(client.get("/test/sleep", params={"seconds": 1})) for _ in range(8)]
-            await asyncio.sleep(0.5)
+            begun = [
+                asyncio.create_task(client.get("/test/sleep", params={"seconds": 3})) for _ in range(REQUESTS)
+            ]
+            for _ in range(50):
+                if await on_server(url, sleeping) == REQUESTS:
+                    break
+                await asyncio.sleep(0.05)
             server.process.send_signal(signal.SIGTERM)
             answers = await asyncio.gather(*begun)
-            assert [answer.status_code for answer in answers] == [200] * 8
+            assert [answer.status_code for answer in answers] == [200] * REQUESTS
         status = await asyncio.to_thread(server.process.wait, GRACE)
         async with AsyncClient(base_url=server.url) as client:
             with pytest.raises(TransportError):
