@@ -8,7 +8,7 @@ from typing import NoReturn, Self, TypeVar
 from sqlalchemy.exc import IllegalStateChangeError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 
-from app.misuse import CommitInsideError, RollbackOnlyError
+from app.misuse import CommitInsideError, MisuseError, RollbackOnlyError
 
 Session = TypeVar("Session", bound=AsyncSession)
 
@@ -83,7 +83,7 @@ async def opened(sessions: async_scoped_session[Session]) -> AsyncGenerator[Sess
         try:
             yield session
         except BaseException:
-            with suppress(SQLAlchemyError):  # the error that came first says more
+            with suppress(SQLAlchemyError, MisuseError):  # the error that came first says more
                 await asyncio.shield(asyncio.create_task(close(session)))
             raise
         await asyncio.shield(asyncio.create_task(close(session)))

@@ -63,8 +63,11 @@ async def test_a_connection_that_came_back_busy_is_replaced(database: DatabaseSe
             assert (await client.get("/test/open")).json() == NOTHING
 
 
+@pytest.mark.parametrize(
+    "seconds", [0, 0.3]
+)  # the statement is over, or is running, when the session is closed
 async def test_a_session_that_waits_for_the_pool_in_another_task_is_closed_after_all(
-    database: DatabaseSessionManager,
+    database: DatabaseSessionManager, seconds: float
 ) -> None:
     await database.close()
     update = {"database_pool_size": 1, "database_pool_timeout": 30}
@@ -73,7 +76,7 @@ async def test_a_session_that_waits_for_the_pool_in_another_task_is_closed_after
 
     async def leave() -> None:
         async with database.session() as session:
-            waiting.append(asyncio.create_task(session.execute(text("SELECT 1"))))
+            waiting.append(asyncio.create_task(session.execute(text(f"SELECT pg_sleep({seconds})"))))
             await asyncio.sleep(0.05)
             raise ValueError
 
