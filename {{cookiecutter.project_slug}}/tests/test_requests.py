@@ -135,10 +135,14 @@ def server() -> Generator[str]:
 
 async def test_a_client_that_leaves_takes_its_session_along(server: str) -> None:
     async with AsyncClient(base_url=server) as client:
+        await client.get("/health/ready")
         with pytest.raises(ReadTimeout):
-            await client.get("/test/sleep", params={"seconds": 0.5}, timeout=0.1)
+            await client.get("/test/sleep", params={"seconds": 2}, timeout=0.3)
         assert (await client.get("/test/open")).json() != NOTHING
-        await asyncio.sleep(1)
+        for _ in range(100):
+            if (await client.get("/test/open")).json() == NOTHING:
+                break
+            await asyncio.sleep(0.1)
         assert (await client.get("/test/open")).json() == NOTHING
 
 

@@ -22,7 +22,6 @@ KILL_ONE = """
 
 async def test_what_was_acknowledged_is_stored_whatever_is_killed(database: DatabaseSessionManager) -> None:
     answers: dict[str, int] = {}
-    end = time.monotonic() + SECONDS
 
     async def write(client: AsyncClient, writer: int) -> None:
         number = 0
@@ -38,6 +37,7 @@ async def test_what_was_acknowledged_is_stored_whatever_is_killed(database: Data
             await asyncio.sleep(0.05)
 
     with served() as server:
+        end = time.monotonic() + SECONDS
         async with AsyncClient(base_url=server.url, timeout=30) as client, asyncio.TaskGroup() as tasks:
             tasks.create_task(kill())
             for writer in range(WRITERS):

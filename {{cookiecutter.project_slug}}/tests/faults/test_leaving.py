@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import anyio
 import pytest
-from httpx2 import AsyncClient, ReadTimeout
+from httpx2 import AsyncClient, TimeoutException
 from sqlalchemy import text
 
 from app.config import get_settings
@@ -44,7 +44,7 @@ async def remote(database: DatabaseSessionManager) -> AsyncGenerator[AsyncClient
 
 
 async def test_a_client_that_leaves_mid_query(remote: AsyncClient) -> None:
-    with pytest.raises(ReadTimeout):
+    with pytest.raises(TimeoutException):
         await remote.get("/test/sleep", params={"seconds": 60}, timeout=0.3)
     assert await nothing_is_left(remote)
 

@@ -79,11 +79,12 @@ async def test_a_restart_of_the_database_fails_what_was_in_flight_and_nothing_el
             for _ in range(CLIENTS):
                 tasks.create_task(read(client))
             tasks.create_task(probe(client))
-            await asyncio.sleep(0.5)
+            await asyncio.to_thread(wait_for, lambda: readiness and statuses[200] >= 10 * CLIENTS)
             await asyncio.to_thread(stop, home)
             await asyncio.sleep(3)
             await asyncio.to_thread(start, home, url.port)
-            await asyncio.sleep(1.5)
+            await asyncio.to_thread(wait_for, lambda: readiness[-1] == 200)
+            await asyncio.sleep(1)
             running = False
         assert "Traceback" not in server.log
     assert set(statuses) <= {200, 503}
