@@ -88,11 +88,13 @@ def quoted_schema(settings: Settings) -> str:
 
 
 class CommitVerifyingConnection(asyncpg.Connection):
-    """A connection on which a COMMIT that did not commit is an error.
+    """A connection that knows whether a statement is running, and on which a COMMIT that did not is an error.
 
     When a statement failed and its error was caught, PostgreSQL answers the later COMMIT with a ROLLBACK
     and no error; asyncpg and SQLAlchemy pass that on as a success.
     """
+
+    busy = False
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 as asyncpg has it
         """Execute `query` and return PostgreSQL's command tag.

@@ -1,0 +1,47 @@
+"""`uv run python -m benchmarks`: render a project, measure it, write RESULTS.md beside this file.
+
+It ends after about a quarter of an hour. Names of measures limit it to those, and then it prints the
+results instead of writing them: `uv run python -m benchmarks throughput`.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cookiecutter.main import cookiecutter
+
+TEMPLATE = Path(__file__).parents[1]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the measures in the environment, and on the database, of a new project; return the exit status."""
+    # What is set here would count for the project too.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "VIRTUAL_ENV")
+    }
+    environment["PYTHONPATH"] = str(TEMPLATE)
+    with TemporaryDirectory() as folder:
+        config = {"replay_dir": f"{folder}/replay", "cookiecutters_dir": f"{folder}/cookiecutters"}
+        project = cookiecutter(str(TEMPLATE), no_input=True, output_dir=folder, default_config=config)
+        return subprocess.run(
+            [
+                *beside_the_server(),
+                *("uv", "run", "--quiet", "--directory", project, "--with", "matplotlib>=3.10,<4"),
+                *("python", "-m", "dev", "python", "-m", "benchmarks.run", *arguments),
+            ],
+            env=environment,
+            check=False,
+        ).returncode
+
+
+def beside_the_server() -> list[str]:
+    """Return what to put before a command so that it leaves the first core to the server, if that can be."""
+    cores = os.cpu_count() or 1
+    return ["taskset", "--cpu-list", f"1-{cores - 1}"] if cores > 1 and shutil.which("taskset") else []
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

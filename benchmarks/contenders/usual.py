@@ -1,0 +1,85 @@
+"""The shape of most templates: a session for each request, committed at its end, and a ping before each use."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from app.config import get_settings
+from app.models import User
+from app.schemas import UserCreate, UserPage, UserPublic
+
+settings = get_settings()
+engine = create_async_engine(
+    settings.database_url,
+    pool_size=settings.database_pool_size,
+    max_overflow=settings.database_max_overflow,
+    pool_pre_ping=True,
+)
+session_maker = async_sessionmaker(engine, expire_on_commit=False)
+
+
+async def get_db() -> AsyncIterator[AsyncSession]:
+    """Yield a session; commit when the request is over."""
+    async with session_maker() as session:
+        try:
+            yield session
+            await session.commit()
+        except Exception:
+            await session.rollback()
+            raise
+
+
+SessionDep = Annotated[AsyncSession, Depends(get_db)]
+
+
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """Dispose of the engine at the end."""
+    yield
+    await engine.dispose()
+
+
+router = APIRouter()
+
+
+@router.get("/users/{user_id}", response_model=UserPublic)
+async def read_user(user_id: int, session: SessionDep) -> User:
+    """Return a user."""
+    user = await session.scalar(select(User).where(User.id == user_id))
+    if user is None:
+        raise HTTPException(404)
+    return user
+
+
+@router.get("/users", response_model=UserPage)
+async def list_users(session: SessionDep, limit: int = 50, after: int = 0) -> dict[str, object]:
+    """Return a page of users."""
+    query = select(User).where(User.id > after).order_by(User.id).limit(limit + 1)
+    users = (await session.scalars(query)).all()
+    page = users[:limit]
+    return {"items": page, "next": page[-1].id if len(users) > limit else None}
+
+
+@router.post("/users", status_code=201, response_model=UserPublic)
+async def create_user(data: UserCreate, session: SessionDep) -> User:
+    """Create a user."""
+    user = User(**data.model_dump())
+    session.add(user)
+    await session.flush()
+    return user
+
+
+@router.delete("/users/{user_id}", status_code=204)
+async def delete_user(user_id: int, session: SessionDep) -> None:
+    """Delete a user."""
+    deleted = await session.scalar(delete(User).where(User.id == user_id).returning(User.id))
+    if deleted is None:
+        raise HTTPException(404)
+
+
+app = FastAPI(lifespan=lifespan)
+app.include_router(router)

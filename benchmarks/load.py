@@ -1,0 +1,55 @@
+"""The load: so many clients, each of which sends its next request when it has the answer to the last."""
+
+import json
+import secrets
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+HERE = Path(__file__).parent
+WRK = shutil.which("wrk")
+LOCUST = ["uv", "tool", "run", "locust>=2.43,<3"]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was answered, and how fast. Times are milliseconds, but for `seconds`."""
+
+    seconds: float
+    ok: int
+    unavailable: int  # 503
+    failed: int  # any other error
+    p50: float
+    p99: float
+
+    @property
+    def rate(self) -> float:
+        """Successes a second."""
+        return self.ok / self.seconds
+
+
+def load(
+    url: str, kind: Literal["read", "write"], *, seconds: float, clients: int = 32, rows: int = 1_000
+) -> Load:
+    """Read users 1 to `rows` at random, or create users, for so many seconds."""
+    argument = str(rows) if kind == "read" else secrets.token_hex(8)
+    if WRK is None:
+        return with_locust(url, kind, argument, seconds, clients)
+    options = ["--threads", "1", "--connections", str(clients), "--duration", f"{seconds:.0f}s"]
+    options += ["--timeout", "60s", "--script", str(HERE / "load.lua")]
+    return Load(**json.loads(output_of([WRK, *options, url, "--", kind, argument]).splitlines()[-1]))
+
+
+def with_locust(url: str, kind: str, argument: str, seconds: float, clients: int) -> Load:
+    """Do the same without wrk. It takes more of its core, so the fastest contenders are not told apart."""
+    options = ["--headless", "--json", "--users", str(clients), "--spawn-rate", str(clients)]
+    options += ["--run-time", f"{seconds:.0f}s", "--host", url, "--locustfile", str(HERE / "locustfile.py")]
+    environment = {"KIND": kind, "ARGUMENT": argument}
+    return Load(**json.loads(output_of([*LOCUST, *options], environment)))
+
+
+def output_of(command: list[str]) -> str:
+    """Run a command and return what it printed."""
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -1,0 +1,49 @@
+"""Does every contender do the right thing? One that does not is not worth timing."""
+
+import httpx2
+
+from benchmarks.database import TABLE, fill, value_of
+from benchmarks.measures import Effort
+from benchmarks.report import Section
+from benchmarks.servers import CONTENDERS, serving
+
+
+def measure(_effort: Effort) -> Section:
+    """Check every contender.
+
+    Raises:
+        RuntimeError: one of them answers or stores something else than it should.
+    """
+    for contender in CONTENDERS:
+        fill()
+        with serving(contender) as server, httpx2.Client(base_url=server.url) as client:
+            expect(contender, "read", client.get("/users/1").json()["email"], "user1@example.com")
+            if contender != "framework":
+                check_rows(contender, client)
+    return Section(
+        "Check", text=["Every contender returned, and stored, the right rows before it was timed."]
+    )
+
+
+def check_rows(contender: str, client: httpx2.Client) -> None:
+    """Create, read, page through, and delete."""
+    created = client.post("/users", json={"email": "new@example.com", "full_name": "New"}).json()
+    stored = f"SELECT email || full_name FROM {TABLE} WHERE id = {created['id']}"
+    expect(contender, "create", value_of(stored), "new@example.comNew")
+    expect(contender, "read what was created", client.get(f"/users/{created['id']}").json(), created)
+    page = client.get("/users", params={"after": 2, "limit": 3}).json()
+    expect(contender, "list", [user["id"] for user in page["items"]], [3, 4, 5])
+    expect(contender, "next page", page["next"], 5)
+    expect(contender, "delete", client.delete(f"/users/{created['id']}").status_code, 204)
+    expect(contender, "read what was deleted", client.get(f"/users/{created['id']}").status_code, 404)
+    expect(contender, "rows left", value_of(f"SELECT count(*) FROM {TABLE}"), 1_000)
+
+
+def expect(contender: str, what: str, found: object, expected: object) -> None:
+    """Compare.
+
+    Raises:
+        RuntimeError: they differ.
+    """
+    if found != expected:
+        raise RuntimeError(f"{contender}, {what}: {found!r}, not {expected!r}")

@@ -1,0 +1,73 @@
+"""How often does a request wait for PostgreSQL? A proxy between the two counts."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+
+import httpx2
+from sqlalchemy import make_url
+from tests.tools import proxied  # of the rendered project
+
+from benchmarks.database import URL, fill
+from benchmarks.measures import Effort
+from benchmarks.report import Section, Target, table
+from benchmarks.servers import serving
+
+REQUESTS = 10  # of each kind, after as many to warm up
+WANTED = {"read": 1, "list": 1, "create": 3, "delete": 3}
+CONTENDERS = ["service", "article", "usual", "driver"]
+
+
+def measure(_effort: Effort) -> Section:
+    """Count the round trips of each kind of request."""
+    counted = {contender: asyncio.run(count(contender)) for contender in CONTENDERS}
+    targets = [
+        Target(
+            f"round trips: {kind}",
+            str(wanted),
+            f"{counted['service'][kind]:g}",
+            counted["service"][kind] == wanted,
+        )
+        for kind, wanted in WANTED.items()
+    ]
+    rows = [[kind, *(f"{counted[contender][kind]:g}" for contender in CONTENDERS)] for kind in WANTED]
+    return Section("Round trips", targets, [table(["a request", *CONTENDERS], rows)])
+
+
+async def count(contender: str) -> dict[str, float]:
+    """Return the round trips of each kind of request to this contender."""
+    async with proxied(make_url(URL)) as proxy:
+
+        def requests() -> dict[str, float]:
+            fill()
+            address = proxy.url.render_as_string(hide_password=False)
+            with (
+                serving(contender, DATABASE_URL=address) as server,
+                httpx2.Client(base_url=server.url) as client,
+            ):
+                return {kind: each(partial(send, client, kind)) for kind in WANTED}
+
+        def each(request: Callable[[int], httpx2.Response]) -> float:
+            for number in range(2 * REQUESTS):
+                if number == REQUESTS:
+                    time.sleep(0.2)  # some contenders go on after the response
+                    proxy.round_trips = 0
+                request(number).raise_for_status()
+            time.sleep(0.2)
+            return proxy.round_trips / REQUESTS
+
+        return await asyncio.to_thread(requests)
+
+
+def send(client: httpx2.Client, kind: str, number: int) -> httpx2.Response:
+    """Send a request; the number is another each time."""
+    match kind:
+        case "read":
+            return client.get("/users/1")
+        case "list":
+            return client.get("/users")
+        case "create":
+            return client.post("/users", json={"email": f"{number}@example.com"})
+        case _:
+            return client.delete(f"/users/{number + 1}")
