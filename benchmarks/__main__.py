@@ -17,7 +17,7 @@ TEMPLATE = Path(__file__).parents[1]
 
 
 def main(arguments: list[str]) -> int:
-    """Run the measures in the environment, and on the database, of a new project; return the exit status."""
+    """Run the measures in the environment of a new project; return the exit status."""
     # What is set here would count for the project too.
     environment = {
         name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "VIRTUAL_ENV")
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
             [
                 *beside_the_server(),
                 *("uv", "run", "--quiet", "--directory", project, "--with", "matplotlib>=3.10,<4"),
-                *("python", "-m", "dev", "python", "-m", "benchmarks.run", *arguments),
+                *("python", "-m", "benchmarks.run", *arguments),
             ],
             env=environment,
             check=False,

@@ -1,15 +1,30 @@
-"""The rows that everything is measured on."""
+"""The database, and the rows that everything is measured on."""
 
 import asyncio
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
+from alembic import command
+from alembic.config import Config
 
 from app.config import DATABASE_SCHEMA
+from dev.postgres import running_postgres
 
-URL = os.environ["DATABASE_URL"]
+MAX_CONNECTIONS = 250  # enough for all contenders at once
 TABLE = f'"{DATABASE_SCHEMA}".users'
+
+
+@contextmanager
+def database() -> Generator[None]:
+    """Run the project's own PostgreSQL, migrated, and set DATABASE_URL."""
+    with running_postgres(Path(".postgres"), f"max_connections={MAX_CONNECTIONS}") as url:
+        os.environ["DATABASE_URL"] = url
+        command.upgrade(Config(toml_file="pyproject.toml"), "head")
+        yield
 
 
 def fill(rows: int = 1_000) -> None:
@@ -27,7 +42,7 @@ def fill(rows: int = 1_000) -> None:
 
 async def execute(*statements: str) -> None:
     """Execute the statements, each in its own transaction."""
-    connection = await asyncpg.connect(URL)
+    connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     for statement in statements:
         await connection.execute(statement, timeout=300)
     await connection.close()
@@ -37,7 +52,7 @@ def value_of(query: str) -> Any:
     """Return the first value of a query."""
 
     async def fetch() -> Any:
-        connection = await asyncpg.connect(URL)
+        connection = await asyncpg.connect(os.environ["DATABASE_URL"])
         try:
             return await connection.fetchval(query)
         finally:

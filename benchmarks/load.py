@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 HERE = Path(__file__).parent
 WRK = shutil.which("wrk")
@@ -30,10 +29,8 @@ class Load:
         return self.ok / self.seconds
 
 
-def load(
-    url: str, kind: Literal["read", "write"], *, seconds: float, clients: int = 32, rows: int = 1_000
-) -> Load:
-    """Read users 1 to `rows` at random, or create users, for so many seconds."""
+def load(url: str, kind: str, *, seconds: float, clients: int = 32, rows: int = 1_000) -> Load:
+    """Read users 1 to `rows` at random (`kind` is read), or create users (write), for so many seconds."""
     argument = str(rows) if kind == "read" else secrets.token_hex(8)
     if WRK is None:
         return with_locust(url, kind, argument, seconds, clients)

@@ -72,9 +72,9 @@ def summary(sections: Iterable[Section]) -> str:
     return table(["what", "wanted", "measured", "met"], rows)
 
 
-async def machine(database_url: str) -> str:
+async def machine() -> str:
     """Return a paragraph about what everything ran on."""
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     server = str(await connection.fetchval("SHOW server_version"))
     await connection.close()
     versions = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)

@@ -5,7 +5,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from benchmarks.database import URL
+from benchmarks.database import database
 from benchmarks.measures import (
     Effort,
     check,
@@ -46,13 +46,13 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     effort = Effort(arguments.rounds, arguments.seconds)
     sections = []
-    for name in arguments.measures or MEASURES:
-        begin = time.monotonic()
-        sections.append(MEASURES[name](effort))
-        print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
-    text = (
-        "\n\n".join(["# Results", asyncio.run(machine(URL)), summary(sections), *map(str, sections)]) + "\n"
-    )
+    with database():
+        for name in arguments.measures or MEASURES:
+            begin = time.monotonic()
+            sections.append(MEASURES[name](effort))
+            print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
+        parts = ["# Results", asyncio.run(machine()), summary(sections), *map(str, sections)]
+    text = "\n\n".join(parts) + "\n"
     if arguments.measures:
         print(text)
     else:

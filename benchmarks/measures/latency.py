@@ -39,8 +39,7 @@ def measure(effort: Effort) -> Section:
         targets,
         [
             "`GET /users/{id}`, milliseconds. Every client sends its next request when it has its answer: past "
-            "saturation, more clients wait longer. The article asks for 100 connections, of the 97 that a stock "
-            "server has.",
+            "saturation, more clients wait longer.",
             table(["", "clients", "requests/s", "p50", "p99", "errors"], rows),
             picture("latency", plot(found), "The 99th percentile by number of clients"),
         ],

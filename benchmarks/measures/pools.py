@@ -10,7 +10,7 @@ from benchmarks.measures import Effort
 from benchmarks.report import Section, picture, table
 from benchmarks.servers import serving
 
-SIZES = [5, 10, 20, 50, 90]  # a stock server has 97 for applications
+SIZES = [5, 10, 20, 50, 100]
 ROUNDS = 2
 
 

@@ -1,6 +1,7 @@
 """How often does a request wait for PostgreSQL? A proxy between the two counts."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +10,7 @@ import httpx2
 from sqlalchemy import make_url
 from tests.tools import proxied  # of the rendered project
 
-from benchmarks.database import URL, fill
+from benchmarks.database import fill
 from benchmarks.measures import Effort
 from benchmarks.report import Section, Target, table
 from benchmarks.servers import serving
@@ -37,7 +38,7 @@ def measure(_effort: Effort) -> Section:
 
 async def count(contender: str) -> dict[str, float]:
     """Return the round trips of each kind of request to this contender."""
-    async with proxied(make_url(URL)) as proxy:
+    async with proxied(make_url(os.environ["DATABASE_URL"])) as proxy:
 
         def requests() -> dict[str, float]:
             fill()

@@ -1,5 +1,6 @@
 """How many requests a second does one worker on one core answer, for 32 clients?"""
 
+from contextlib import ExitStack
 from statistics import median
 
 from matplotlib.figure import Figure
@@ -21,14 +22,18 @@ NAMES = {
 
 
 def measure(effort: Effort) -> Section:
-    """Measure reads of one user and writes, the contenders in turn."""
+    """Measure reads of one user and writes, the contenders in turn, while the others wait."""
+    fill()
     reads: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
     writes: dict[str, list[float]] = {contender: [] for contender in WRITERS}
-    for _ in range(effort.rounds):
-        for contender, rates in reads.items():
-            rates.append(rate(contender, "read", effort))
-        for contender, rates in writes.items():
-            rates.append(rate(contender, "write", effort))
+    with ExitStack() as stack:
+        servers = {contender: stack.enter_context(serving(contender)) for contender in CONTENDERS}
+        for number in range(-1, effort.rounds):
+            for kind, found in (("read", reads), ("write", writes)):
+                for contender, rates in found.items():
+                    answered = load(servers[contender].url, kind, seconds=effort.seconds)
+                    if number >= 0:  # the first round warms up
+                        rates.append(faultless(contender, answered).rate)
     rows = [
         [NAMES[contender], spread(reads[contender]), spread(writes[contender]) if contender in writes else ""]
         for contender in CONTENDERS
@@ -49,14 +54,6 @@ def measure(effort: Effort) -> Section:
             picture("throughput", plot(reads, writes), "Requests a second of each contender"),
         ],
     )
-
-
-def rate(contender: str, kind: str, effort: Effort) -> float:
-    """Return the requests/s that a fresh process of this contender answers once it is warm."""
-    fill()
-    with serving(contender) as server:
-        load(server.url, kind, seconds=1)
-        return faultless(contender, load(server.url, kind, seconds=effort.seconds)).rate
 
 
 def faultless(contender: str, found: Load) -> Load:

@@ -1,7 +1,7 @@
 """Users: create, read, page through, delete."""
 
 from fastapi import APIRouter, HTTPException
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from app.database import ReadSessionDep, SessionDep
 from app.models import User
@@ -10,17 +10,17 @@ from app.schemas import AfterId, Id, PageSize, UserCreate, UserPage, UserPublic
 
 router = APIRouter(prefix="/users", tags=["users"])
 
-# Built once, not in every request: that would be a fifth of what a read costs.
+# Built once: to build them in every request would be a fifth of what a read costs.
+NEW_USER = select(User).from_statement(insert(User).returning(User))
 USER = select(User).where(User.id == bindparam("id"))
 PAGE = select(User).where(User.id > bindparam("after")).order_by(User.id).limit(bindparam("limit"))
+DELETE_USER = delete(User).where(User.id == bindparam("id")).returning(User.id)
 
 
 @router.post("", status_code=201, response_model=UserPublic, responses=problems(400, 409, 413))
 async def create_user(data: UserCreate, session: SessionDep) -> User:
     """Create a user. The response is sent after the commit: a 201 is stored."""
-    user = User(**data.model_dump())
-    session.add(user)
-    await session.flush()  # fills in id and created_at
+    user: User = (await session.scalars(NEW_USER, data.model_dump())).one()
     return user
 
 
@@ -44,6 +44,5 @@ async def list_users(session: ReadSessionDep, limit: PageSize = 50, after: After
 @router.delete("/{user_id}", status_code=204, responses=problems(404))
 async def delete_user(user_id: Id, session: SessionDep) -> None:
     """Delete a user and what belongs to the user."""
-    deleted = await session.scalar(delete(User).where(User.id == user_id).returning(User.id))
-    if deleted is None:
+    if await session.scalar(DELETE_USER, {"id": user_id}) is None:
         raise HTTPException(404, "There is no such user.")
