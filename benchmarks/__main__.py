@@ -29,7 +29,17 @@ def main(arguments: list[str]) -> int:
         return subprocess.run(
             [
                 *beside_the_server(),
-                *("uv", "run", "--quiet", "--directory", project, "--with", "matplotlib>=3.10,<4"),
+                *(
+                    "uv",
+                    "run",
+                    "--quiet",
+                    "--directory",
+                    project,
+                    "--with",
+                    "matplotlib>=3.10,<4",
+                    "--with",
+                    "psutil>=7,<8",
+                ),
                 *("python", "-m", "benchmarks.run", *arguments),
             ],
             env=environment,

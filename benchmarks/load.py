@@ -1,6 +1,7 @@
 """The load: so many clients, each of which sends its next request when it has the answer to the last."""
 
 import json
+import os
 import secrets
 import shutil
 import subprocess
@@ -43,10 +44,10 @@ def with_locust(url: str, kind: str, argument: str, seconds: float, clients: int
     """Do the same without wrk. It takes more of its core, so the fastest contenders are not told apart."""
     options = ["--headless", "--json", "--users", str(clients), "--spawn-rate", str(clients)]
     options += ["--run-time", f"{seconds:.0f}s", "--host", url, "--locustfile", str(HERE / "locustfile.py")]
-    environment = {"KIND": kind, "ARGUMENT": argument}
-    return Load(**json.loads(output_of([*LOCUST, *options], environment)))
+    return Load(**json.loads(output_of([*LOCUST, *options], KIND=kind, ARGUMENT=argument)))
 
 
-def output_of(command: list[str]) -> str:
-    """Run a command and return what it printed."""
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+def output_of(command: list[str], **environment: str) -> str:
+    """Run a command, with these variables besides those of this process, and return what it printed."""
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout

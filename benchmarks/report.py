@@ -39,7 +39,8 @@ class Section:
     targets: list[Target] = field(default_factory=list)
     text: list[str] = field(default_factory=list)  # paragraphs, tables, pictures
 
-    def __str__(self) -> str:
+    def markdown(self) -> str:
+        """Return the section as it stands in RESULTS.md."""
         return "\n\n".join([f"## {self.title}", *self.text])
 
 

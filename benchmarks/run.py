@@ -51,7 +51,12 @@ def main() -> None:
             begin = time.monotonic()
             sections.append(MEASURES[name](effort))
             print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
-        parts = ["# Results", asyncio.run(machine()), summary(sections), *map(str, sections)]
+        parts = [
+            "# Results",
+            asyncio.run(machine()),
+            summary(sections),
+            *(section.markdown() for section in sections),
+        ]
     text = "\n\n".join(parts) + "\n"
     if arguments.measures:
         print(text)

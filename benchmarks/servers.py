@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+from psutil import Process
 
-PROJECT = Path.cwd()  # `python -m dev` made it so
+PROJECT = Path.cwd()  # the rendered one: __main__.py starts the measures there
 PYTHON = PROJECT / ".venv" / "bin" / "python"
 CONTENDERS = {
     "service": "app.main:app",
@@ -34,8 +35,7 @@ class Server:
     @property
     def memory(self) -> float:
         """Its resident memory, in MB."""
-        used = subprocess.run(["ps", "-o", "rss=", "-p", str(self.pid)], capture_output=True, check=True)
-        return int(used.stdout) / 1000
+        return Process(self.pid).memory_info().rss / 1e6
 
 
 @contextmanager

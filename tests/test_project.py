@@ -33,7 +33,14 @@ HOSTILE = {
     "pool_pre_ping": "yes",
     "ci": "none",
 }
-CHECKS = ["ruff check .", "ruff format --check .", "mypy", "ty check", "pytest -q -n 2"]
+CHECKS = [
+    "ruff check .",
+    "ruff format --check .",
+    "mypy",
+    "ty check",
+    "pytest -q -n 2",
+    "pytest -q -n 4 -m faults",
+]
 
 
 @pytest.fixture(scope="module", params=[{}, ARTICLE, HOSTILE], ids=["defaults", "article", "hostile"])
@@ -58,7 +65,7 @@ def test_the_checks_are_the_ones_that_the_rendered_ci_runs(bake: Bake) -> None:
     for ci, name in [("github", ".github/workflows/ci.yml"), ("gitlab", ".gitlab-ci.yml")]:
         text = bake(ci=ci).read(name)
         for check in CHECKS:
-            assert f"uv run {check.partition(' -')[0]}" in text
+            assert "uv run " + re.sub(r"-q -n \d", "-n auto", check) in text
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
@@ -103,6 +110,25 @@ def test_the_python_passes_unrendered(environment: dict[str, str], tmp_path: Pat
     ]:
         command = ["uv", "run", "--no-project", "--python", venv, *check.split()]
         run(command, source, variables | {"VIRTUAL_ENV": venv})
+
+
+def test_the_benchmarks_are_typed_and_their_contenders_right(bake: Bake, environment: dict[str, str]) -> None:
+    project = bake().path
+    libraries = ["cookiecutter", "matplotlib", "psutil", "types-psutil"]
+    typed = ["mypy", "--config-file", "pyproject.toml", "--explicit-package-bases"]
+    run(
+        [
+            "uv",
+            "run",
+            *(f"--with={each}" for each in libraries),
+            *typed,
+            str(TEMPLATE / "benchmarks"),
+            "--exclude=locustfile",
+        ],
+        project,
+        environment | {"MYPYPATH": f".:{TEMPLATE}"},
+    )
+    run(["uv", "run", "python", "-m", "benchmarks", "check"], TEMPLATE, dict(os.environ))
 
 
 @contextmanager

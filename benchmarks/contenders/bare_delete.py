@@ -1,4 +1,4 @@
-"""What `app.clear_users` does, through the driver alone: `python -m benchmarks.contenders.bare_delete FILE`."""
+"""What `app.clear_users` does, through the driver alone."""
 
 import asyncio
 import os

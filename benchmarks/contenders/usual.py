@@ -1,4 +1,4 @@
-"""The shape of most templates: a session for each request, committed at its end, and a ping before each use."""
+"""The shape of most templates: a session for each request, committed at its end, pinged before its use."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -25,8 +25,8 @@ def measure(_effort: Effort) -> Section:
         growth["service"] < LIMIT,
     )
     text = (
-        f"Resident memory of a worker, in the {REQUESTS:,} reads after {WARM_UP:,} to warm up. The article's registry "
-        "keeps every task."
+        f"Resident memory of a worker, in the {REQUESTS:,} reads after {WARM_UP:,} to warm up. The article's "
+        "registry keeps every task."
     )
     return Section(
         "Memory", [target], [text, picture("memory", plot(curves), "Memory by number of requests")]

@@ -10,6 +10,7 @@ from benchmarks.measures import Effort
 from benchmarks.report import Section, Target, spread, table
 from benchmarks.servers import serving
 
+SECONDS, ROUNDS = 3, 3
 WORKERS = [1, 2]
 ROWS = [1_000, 100_000, 1_000_000]
 PAGE = 50
@@ -17,15 +18,15 @@ PAGES = 300  # of each kind
 LIMIT = 1.2
 
 
-def measure(effort: Effort) -> Section:
+def measure(_effort: Effort) -> Section:
     """Measure workers, then rows."""
     rates: dict[int, list[float]] = {workers: [] for workers in WORKERS}
-    for _ in range(effort.rounds):
+    for _ in range(ROUNDS):
         for workers, found in rates.items():
             fill()
             with serving("service", "--workers", str(workers), cores="0-1") as server:
                 load(server.url, "read", seconds=1)
-                found.append(load(server.url, "read", seconds=effort.seconds).rate)
+                found.append(load(server.url, "read", seconds=SECONDS).rate)
     pages = {rows: first_and_last(rows) for rows in ROWS}
     gain = median(two / one for one, two in zip(rates[1], rates[2], strict=True))
     return Section(
@@ -43,7 +44,8 @@ def measure(effort: Effort) -> Section:
             ),
         ],
         [
-            "Reads/s, 32 clients. The workers may use both cores here, and share them with wrk and PostgreSQL.",
+            "Reads/s, 32 clients. The workers may use both cores here, and share them with the load and "
+            "PostgreSQL.",
             table(
                 ["workers", "`GET /users/{id}`"],
                 [[str(workers), spread(found)] for workers, found in rates.items()],

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from app.config import Settings
 from app.connection import connect_args
 from app.misuse import ReadOnlySessionError, SharedSessionError
+from app.pool import FairPool
 
 READ_ONLY = "read_only"  # an execution option
 # A query begins so, and has none of the other words, outside of comments and quotes.
@@ -32,6 +33,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
     engine = create_async_engine(
         settings.database_url,
         connect_args=connect_args(settings),
+        poolclass=FairPool,
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         pool_timeout=settings.database_pool_timeout,

@@ -8,6 +8,8 @@ from httpx2 import AsyncClient
 from app.config import get_settings
 from tests.routes import open_now
 
+pytestmark = pytest.mark.faults
+
 JSON = {"content-type": "application/json"}
 
 

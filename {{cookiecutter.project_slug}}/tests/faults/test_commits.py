@@ -12,6 +12,8 @@ from app.database import DatabaseSessionManager
 from app.models import User
 from tests.tools import on_server, served
 
+pytestmark = pytest.mark.faults
+
 SECONDS = 10
 WRITERS = 8
 KILL_ONE = """

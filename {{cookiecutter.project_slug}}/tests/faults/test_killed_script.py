@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select, text
 
 from app.clear_users import CHUNK
 from app.database import DatabaseSessionManager
 from app.models import User
 from tests.tools import PROJECT, run, slow_deletes
+
+pytestmark = pytest.mark.faults
 
 USERS = 4 * CHUNK
 

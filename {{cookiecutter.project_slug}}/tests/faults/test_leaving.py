@@ -14,6 +14,8 @@ from app.models import User
 from tests.routes import open_now
 from tests.tools import on_server, served
 
+pytestmark = pytest.mark.faults
+
 NOTHING = {"sessions": 0, "connections": 0}
 SLEEP = text("SELECT pg_sleep(60)")
 LEFT_BEHIND = """

@@ -21,6 +21,8 @@ from app.errors import cause_of
 from app.misuse import ReadOnlySessionError
 from tests.tools import PROJECT, served, wait_for
 
+pytestmark = pytest.mark.faults
+
 
 async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
     database: DatabaseSessionManager,

@@ -18,6 +18,8 @@ from dev import postgres
 from dev.postgres import PostgresUnavailableError, running_postgres
 from tests.tools import on_server, proxied, run, served, wait_for
 
+pytestmark = pytest.mark.faults
+
 CLIENTS = 8
 
 

@@ -2,22 +2,29 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 from httpx2 import AsyncClient, Limits
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util.queue import Empty
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager
 from app.misuse import SharedSessionError
+from app.pool import FairQueue
 from tests.routes import open_now
 from tests.tools import on_server, served
+
+pytestmark = pytest.mark.faults
 
 IDLE_IN_TRANSACTION = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND state LIKE 'idle in transaction%'
 """
+CONNECTION: Any = object()  # the queue does not look into it
 NOTHING = {"sessions": 0, "connections": 0}
 REQUESTS = 500
 
@@ -86,6 +93,47 @@ async def test_a_session_that_waits_for_the_pool_in_another_task_is_closed_after
         await task
     await asyncio.gather(*waiting, return_exceptions=True)
     assert open_now() == NOTHING
+
+
+async def test_connections_are_given_to_those_who_wait_in_the_order_in_which_they_came(
+    database: DatabaseSessionManager,
+) -> None:
+    await database.close()
+    database.init_db(get_settings().model_copy(update={"database_pool_size": 1}))
+    served: list[int] = []
+
+    async def use(number: int) -> None:
+        async with database.engine.connect():
+            served.append(number)
+
+    async with database.engine.connect():
+        waiting = [asyncio.create_task(use(number)) for number in range(5)]
+        await asyncio.sleep(0.05)
+    await use(5)  # comes when the connection is free, and the first in line has not run yet
+    await asyncio.gather(*waiting)
+    assert served == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_who_is_cancelled_when_a_connection_is_handed_over_takes_none_along(when: str) -> None:
+    queue = FairQueue(1)
+    first, second = (asyncio.create_task(greenlet_spawn(queue.get, timeout=5)) for _ in range(2))
+    await asyncio.sleep(0)
+    if when == "before":
+        first.cancel()
+    queue.put_nowait(CONNECTION)
+    first.cancel()
+    assert await second is CONNECTION
+    assert first.cancelled()
+
+
+async def test_who_waited_too_long_is_no_longer_in_line() -> None:
+    queue = FairQueue(1)
+    with pytest.raises(Empty):
+        await greenlet_spawn(queue.get, timeout=0.01)
+    assert not queue._waiting
+    queue.put_nowait(CONNECTION)
+    assert queue.get_nowait() is CONNECTION
 
 
 async def test_what_is_queued_behind_another_statement_does_not_run_in_a_transaction_of_somebody_else(

@@ -11,6 +11,8 @@ from app.config import get_settings
 from app.database import DatabaseSessionManager
 from tests.tools import on_server, served
 
+pytestmark = pytest.mark.faults
+
 GRACE = 10
 REQUESTS = 8
 

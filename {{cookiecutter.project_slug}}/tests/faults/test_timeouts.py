@@ -11,6 +11,8 @@ from app.database import DatabaseSessionManager, sessionmanager
 from tests.routes import open_now
 from tests.tools import run, slow_deletes
 
+pytestmark = pytest.mark.faults
+
 NOTHING = {"sessions": 0, "connections": 0}
 
 
