@@ -14,7 +14,7 @@ from benchmarks.load import Load
 
 
 async def keep_asking(url: str, path: Callable[[], str], clients: int, seconds: float) -> Load:
-    """Let so many clients ask, each again when it has its answer, for so many seconds and to the last answer."""
+    """Let so many clients ask for so many seconds, each again when it has its answer."""
     host, _, port = urlsplit(url).netloc.partition(":")
     streams = [await asyncio.open_connection(host, int(port)) for _ in range(clients)]
     times: list[float] = []

@@ -7,5 +7,5 @@ from dataclasses import dataclass
 class Effort:
     """How often and how long each thing is measured."""
 
-    rounds: int = 15
+    rounds: int = 12
     seconds: float = 1

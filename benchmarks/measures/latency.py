@@ -15,10 +15,8 @@ from benchmarks.servers import serving
 
 CLIENTS = [32, 256, 1_000]
 CONTENDERS = ["service", "article", "usual"]
-SECONDS, ROUNDS = (
-    5,
-    2,
-)  # of the rounds the one with the lower p99 counts: what else a machine does can only add to it
+SECONDS = 4
+ROUNDS = 2  # the one with the lower p99 counts: what else a machine does can only add to it
 
 
 def measure(_effort: Effort) -> Section:

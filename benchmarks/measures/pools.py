@@ -11,7 +11,7 @@ from benchmarks.report import Section, picture, table
 from benchmarks.servers import serving
 
 SIZES = [5, 10, 20, 50, 100]
-SECONDS, ROUNDS = 2, 3
+SECONDS, ROUNDS = 2, 2
 
 
 def measure(_effort: Effort) -> Section:

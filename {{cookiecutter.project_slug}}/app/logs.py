@@ -42,7 +42,7 @@ def is_news(record: logging.LogRecord) -> bool:
 def configure_logging(level: str) -> None:
     """Send all logs, those of uvicorn too, the same way."""
     terminal = sys.stderr.isatty()
-    to_root: dict[str, object] = {"handlers": [], "propagate": True}
+    to_root: dict[str, object] = {"level": level, "handlers": [], "propagate": True}
     logging.config.dictConfig(
         {
             "version": 1,

@@ -19,7 +19,7 @@ from app.config import get_settings
 from app.database import DatabaseSessionManager
 from app.errors import cause_of
 from app.misuse import ReadOnlySessionError
-from tests.tools import PROJECT, served, wait_for
+from tests.tools import PROJECT, run, served, wait_for
 
 pytestmark = pytest.mark.faults
 
@@ -79,6 +79,18 @@ def test_on_a_terminal_the_logs_are_text(own_database: URL) -> None:
         server.terminate()
         server.wait(timeout=30)
         os.close(terminal)
+
+
+@pytest.mark.parametrize("logger", ["app.main", "uvicorn.error", "uvicorn.access"])
+def test_the_level_is_that_of_all_logs(logger: str) -> None:
+    said = run(
+        "-c",
+        "import logging, uvicorn.config; uvicorn.Config('app').configure_logging(); "
+        "from app.logs import configure_logging; configure_logging('WARNING'); "
+        f"logging.getLogger('{logger}').info('news'); logging.getLogger('{logger}').warning('alarm')",
+    ).stderr
+    assert "alarm" in said
+    assert "news" not in said
 
 
 def test_a_cycle_of_errors_has_an_end() -> None:
