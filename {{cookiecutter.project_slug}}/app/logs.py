@@ -72,6 +72,7 @@ def configure_logging(level: str) -> None:
             },
             "root": {"level": level, "handlers": ["stderr"]},
             "loggers": {
+                "app.pool": {"level": "WARNING"},  # SQLAlchemy's news of each connection
                 "asyncio": {"filters": ["news"]},
                 "asgi_correlation_id": {"level": "ERROR"},  # each id of a client's that is not one
                 **({} if terminal else {"uvicorn": to_root, "uvicorn.access": to_root}),
