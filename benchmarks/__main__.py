@@ -14,14 +14,13 @@ from tempfile import TemporaryDirectory
 from cookiecutter.main import cookiecutter
 
 TEMPLATE = Path(__file__).parents[1]
+# The database is the project's own, and without bytecode every start would compile everything again.
+NOT_FOR_THE_PROJECT = {"DATABASE_URL", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"}
 
 
 def main(arguments: list[str]) -> int:
     """Run the measures in the environment of a new project; return the exit status."""
-    # What is set here would count for the project too.
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "VIRTUAL_ENV")
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_THE_PROJECT}
     environment["PYTHONPATH"] = str(TEMPLATE)
     with TemporaryDirectory() as folder:
         config = {"replay_dir": f"{folder}/replay", "cookiecutters_dir": f"{folder}/cookiecutters"}

@@ -42,7 +42,15 @@ def load(url: str, kind: str, *, seconds: float, clients: int = 32, rows: int = 
 
 def with_locust(url: str, kind: str, argument: str, seconds: float, clients: int) -> Load:
     """Do the same without wrk. It takes more of its core, so the fastest contenders are not told apart."""
-    options = ["--headless", "--skip-log", "--only-summary", "--users", str(clients), "--spawn-rate", str(clients)]
+    options = [
+        "--headless",
+        "--skip-log",
+        "--only-summary",
+        "--users",
+        str(clients),
+        "--spawn-rate",
+        str(clients),
+    ]
     options += ["--run-time", f"{seconds:.0f}s", "--host", url, "--locustfile", str(HERE / "locustfile.py")]
     return Load(**json.loads(output_of([*LOCUST, *options], KIND=kind, ARGUMENT=argument)))
 
