@@ -25,24 +25,10 @@ def main(arguments: list[str]) -> int:
     with TemporaryDirectory() as folder:
         config = {"replay_dir": f"{folder}/replay", "cookiecutters_dir": f"{folder}/cookiecutters"}
         project = cookiecutter(str(TEMPLATE), no_input=True, output_dir=folder, default_config=config)
+        libraries = [f"--with={name}" for name in ("matplotlib>=3.10,<4", "psutil>=7,<8")]
+        run = ["uv", "run", "--quiet", f"--directory={project}", *libraries, "python", "-m", "benchmarks.run"]
         return subprocess.run(
-            [
-                *beside_the_server(),
-                *(
-                    "uv",
-                    "run",
-                    "--quiet",
-                    "--directory",
-                    project,
-                    "--with",
-                    "matplotlib>=3.10,<4",
-                    "--with",
-                    "psutil>=7,<8",
-                ),
-                *("python", "-m", "benchmarks.run", *arguments),
-            ],
-            env=environment,
-            check=False,
+            [*beside_the_server(), *run, *arguments], env=environment, check=False
         ).returncode
 
 

@@ -36,8 +36,8 @@ def measure(_effort: Effort) -> Section:
     return Section(
         "Pool size",
         text=[
-            "32 clients, one worker, which is what limits it, not the pool. The default of the template is 20: "
-            "room for slower queries than these, and less than a quarter of a stock server.",
+            "32 clients, one worker, which is what limits it, not the pool. The default of the template is "
+            "20: room for slower queries than these, and less than a quarter of a stock server.",
             table(["connections", "reads/s", "writes/s", "p99 of a read, ms", "p99 of a write, ms"], rows),
             picture("pools", plot(reads, writes), "Requests a second by pool size"),
         ],
