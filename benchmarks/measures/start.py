@@ -20,20 +20,6 @@ from benchmarks.servers import PROJECT, PYTHON, free_port, on_cores, wait_until_
 ROUNDS = 3
 ALL_CORES = on_cores(f"0-{(os.cpu_count() or 1) - 1}")
 LIMITS = {"in all": 6.0, "render": 1.0, "import the application": 1.0}  # seconds
-STEPS = """
-import json, time, warnings
-from pathlib import Path
-from alembic import command
-from alembic.config import Config
-from dev.postgres import running_postgres
-import os
-begin = time.monotonic()
-with running_postgres(Path(".postgres")) as os.environ["DATABASE_URL"]:
-    running = time.monotonic()
-    command.upgrade(Config(toml_file="pyproject.toml"), "head")
-    migrated = time.monotonic()
-print(json.dumps({"create and start the database": running - begin, "migrate": migrated - running}))
-"""
 
 
 def measure(_effort: Effort) -> Section:
@@ -89,7 +75,11 @@ def cold_steps() -> dict[str, float]:
         environment = timed(["uv", "sync", "--quiet"], project)
         python = project / ".venv" / "bin" / "python"
         done = subprocess.run(
-            [*ALL_CORES, python, "-c", STEPS], cwd=project, env=clean(), stdout=subprocess.PIPE, check=True
+            [*ALL_CORES, python, HERE / "steps.py"],
+            cwd=project,
+            env=clean() | {"PYTHONPATH": str(project)},
+            stdout=subprocess.PIPE,
+            check=True,
         )
         load = [python, "-c", "import app.main"]
         return {

@@ -303,6 +303,19 @@ async def test_a_read_session_refuses_a_write(database: DatabaseSessionManager, 
     assert open_now() == NOTHING
 
 
+@pytest.mark.parametrize(
+    ("options", "parameters"), [({}, [(1,), (2,)]), ({"no_parameters": True}, None)], ids=["many", "none"]
+)
+async def test_a_read_session_refuses_a_write_however_it_is_executed(
+    database: DatabaseSessionManager, options: dict[str, bool], parameters: list[tuple[int]] | None
+) -> None:
+    delete_users = "DELETE FROM users" + (" WHERE id = $1" if parameters else "")
+    async with database.read_session() as session:
+        connection = await (await session.connection()).execution_options(**options)
+        with pytest.raises(ReadOnlySessionError):
+            await connection.exec_driver_sql(delete_users, parameters)
+
+
 async def test_a_read_session_does_not_lose_a_change_without_a_word(database: DatabaseSessionManager) -> None:
     async with database.session() as session:
         await add_user(session)
