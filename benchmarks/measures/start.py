@@ -81,7 +81,7 @@ def cold_steps() -> dict[str, float]:
             stdout=subprocess.PIPE,
             check=True,
         )
-        load = [python, "-c", "import app.main"]
+        load: list[str | Path] = [python, "-c", "import app.main"]
         return {
             "render": rendered - begin,
             "make the environment": environment,

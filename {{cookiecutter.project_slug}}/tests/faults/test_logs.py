@@ -85,7 +85,7 @@ def test_on_a_terminal_the_logs_are_text(own_database: URL) -> None:
 def test_the_level_is_that_of_all_logs(logger: str) -> None:
     said = run(
         "-c",
-        "import logging, uvicorn.config; uvicorn.Config('app').configure_logging(); "
+        "import logging, uvicorn.config; uvicorn.Config('any:one').configure_logging(); "
         "from app.logs import configure_logging; configure_logging('WARNING'); "
         f"logging.getLogger('{logger}').info('news'); logging.getLogger('{logger}').warning('alarm')",
     ).stderr
