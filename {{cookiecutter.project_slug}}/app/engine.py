@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.config import Settings
 from app.connection import connect_args
-from app.misuse import ReadOnlySessionError, SharedSessionError
+from app.misuse import CommitInsideError, ReadOnlySessionError, SharedSessionError
 from app.pool import FairPool
 
 READ_ONLY = "read_only"  # an execution option
@@ -73,6 +73,7 @@ def run(execute: Callable[..., None], statement: str, *parameters_and_context: A
     Raises:
         SharedSessionError: another task is executing on the connection. The statement would wait for its
             turn, and have it when the connection may be somebody else's.
+        CommitInsideError: the statement has ended the transaction; what follows would be in none.
         ReadOnlySessionError: the read engine was sent a statement that writes, or locks rows, which would be
             released at once.
     """
@@ -81,7 +82,7 @@ def run(execute: Callable[..., None], statement: str, *parameters_and_context: A
     driver_connection = dbapi_connection.driver_connection
     if driver_connection.busy:
         raise SharedSessionError
-    if context.execution_options.get(READ_ONLY):
+    if context.root_connection.get_execution_options().get(READ_ONLY):
         if not is_query(statement):
             raise ReadOnlySessionError(statement)
         dbapi_connection.autocommit = True
@@ -90,6 +91,8 @@ def run(execute: Callable[..., None], statement: str, *parameters_and_context: A
         execute(statement, *parameters)
     finally:
         driver_connection.busy = False
+    if not (dbapi_connection.autocommit or driver_connection.is_in_transaction()):
+        raise CommitInsideError("COMMIT or ROLLBACK as a statement")
     return True  # it is done
 
 

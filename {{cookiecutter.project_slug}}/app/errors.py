@@ -1,6 +1,7 @@
 """An error: the HTTP status that tells a client what to do, and the cause that the log tells us."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from sqlalchemy.exc import (
     DBAPIError,
@@ -69,7 +70,9 @@ def describe(error: BaseException) -> str:
     if isinstance(error, DBAPIError):
         state = sqlstate(error)
         kind = f"{type((error.orig and error.orig.__cause__) or error.orig).__name__} {state}".strip()
-        message = "" if state.startswith(QUOTING_STATES) else str(error.orig)
+        message = str(error.orig)
+        if state.startswith(QUOTING_STATES) or quotes(message, error.params):
+            message = ""
     elif isinstance(error, SQLAlchemyError | MisuseError) and not isinstance(error, StatementError):
         message = str(error)
     first_line = message.partition("\n")[0]
@@ -79,3 +82,10 @@ def describe(error: BaseException) -> str:
 def sqlstate(error: DBAPIError) -> str:
     """Return PostgreSQL's code of the error, or nothing if the error is not PostgreSQL's."""
     return getattr(error.orig, "sqlstate", None) or ""
+
+
+def quotes(message: str, parameters: Any) -> bool:
+    """Tell whether the message holds a value that was sent: of one row or, in a list, of several."""
+    rows = parameters if isinstance(parameters, list) else [parameters or ()]
+    values = [value for row in rows for value in (row.values() if isinstance(row, dict) else row)]
+    return any(str(value) in message for value in values if value)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager, get_db, get_read_db, sessionmanager
-from app.engine import is_query
+from app.engine import READ_ONLY, is_query
 from app.misuse import (
     CommitInsideError,
     DatabaseNotInitializedError,
@@ -301,6 +301,33 @@ async def test_a_read_session_refuses_a_write(database: DatabaseSessionManager, 
             await session.execute(write)
     assert await stored() == 0
     assert open_now() == NOTHING
+
+
+@pytest.mark.parametrize("statement", ["COMMIT", "/* */ end", "ROLLBACK"])
+async def test_a_transaction_that_a_statement_ends_is_an_error(
+    database: DatabaseSessionManager, statement: str
+) -> None:
+    async def end() -> None:
+        async with database.session() as session:
+            await session.execute(text(statement))
+            await add_user(session)
+
+    with pytest.raises(CommitInsideError, match="statement"):
+        await end()
+    assert await stored() == 0
+    assert open_now() == NOTHING
+
+
+async def test_no_option_of_a_statement_ends_its_transaction(database: DatabaseSessionManager) -> None:
+    async def fail() -> None:
+        async with database.session() as session:
+            await session.execute(text("SELECT 1"), execution_options={READ_ONLY: True})
+            await add_user(session)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await fail()
+    assert await stored() == 0
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,19 @@ def test_what_a_statement_was_given_is_not_in_its_cause() -> None:
     assert "hunter2" not in cause_of(ReadOnlySessionError("INSERT INTO users VALUES ('hunter2')"))
 
 
+async def test_a_message_that_quotes_what_was_sent_is_not_in_the_cause(
+    database: DatabaseSessionManager,
+) -> None:
+    with pytest.raises(DBAPIError) as error:
+        async with database.session() as session:
+            await session.execute(text("SELECT to_tsquery('simple', :words)"), {"words": "hunter2 &&& ("})
+    assert cause_of(error.value) == "PostgresSyntaxError 42601"
+    with pytest.raises(DBAPIError) as error:
+        async with database.session() as session:
+            await session.execute(text("SELECT :word FROM missing"), {"word": "hunter2"})
+    assert cause_of(error.value) == 'UndefinedTableError 42P01: relation "missing" does not exist'
+
+
 def test_a_websocket_that_fails_is_one_line() -> None:
     with served() as server:
         uri = server.url.replace("http", "ws") + "/test/websocket"

@@ -2,19 +2,19 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
 
 import pytest
 from httpx2 import AsyncClient, Limits
 from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
-from sqlalchemy.util.queue import Empty
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager
 from app.misuse import SharedSessionError
-from app.pool import FairQueue
+from app.pool import FairPool
 from tests.routes import open_now
 from tests.tools import on_server, served
 
@@ -24,7 +24,6 @@ IDLE_IN_TRANSACTION = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND state LIKE 'idle in transaction%'
 """
-CONNECTION: Any = object()  # the queue does not look into it
 NOTHING = {"sessions": 0, "connections": 0}
 REQUESTS = 500
 
@@ -114,26 +113,81 @@ async def test_connections_are_given_to_those_who_wait_in_the_order_in_which_the
     assert served == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.fixture
+async def pool(database: DatabaseSessionManager, request: pytest.FixtureRequest) -> FairPool:
+    """A pool of (size, overflow) connections."""
+    await database.close()
+    size, overflow = request.param
+    update = {"database_pool_size": size, "database_max_overflow": overflow, "database_pool_timeout": 10}
+    database.init_db(get_settings().model_copy(update=update))
+    pool = database.engine.pool
+    assert isinstance(pool, FairPool)
+    return pool
+
+
+def get(pool: FairPool) -> asyncio.Task[ConnectionPoolEntry]:
+    """Ask for a connection."""
+    return asyncio.create_task(greenlet_spawn(pool._do_get))
+
+
+async def give_back(pool: FairPool, connection: ConnectionPoolEntry) -> None:
+    await greenlet_spawn(pool._do_return_conn, connection)
+
+
+@pytest.mark.parametrize("pool", [(1, 0)], indirect=True)
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_who_is_cancelled_when_a_connection_is_handed_over_takes_none_along(when: str) -> None:
-    queue = FairQueue(1)
-    first, second = (asyncio.create_task(greenlet_spawn(queue.get, timeout=5)) for _ in range(2))
+async def test_who_is_cancelled_when_a_connection_is_handed_over_takes_none_along(
+    pool: FairPool, when: str
+) -> None:
+    connection = await get(pool)
+    first, second = get(pool), get(pool)
     await asyncio.sleep(0)
     if when == "before":
         first.cancel()
-    queue.put_nowait(CONNECTION)
+    await give_back(pool, connection)
     first.cancel()
-    assert await second is CONNECTION
+    assert await second is connection
     assert first.cancelled()
+    await give_back(pool, connection)
+    assert (pool.checkedout(), len(pool._line)) == (0, 0)
 
 
-async def test_who_waited_too_long_is_no_longer_in_line() -> None:
-    queue = FairQueue(1)
-    with pytest.raises(Empty):
-        await greenlet_spawn(queue.get, timeout=0.01)
-    assert not queue._waiting
-    queue.put_nowait(CONNECTION)
-    assert queue.get_nowait() is CONNECTION
+@pytest.mark.parametrize("pool", [(1, 1)], indirect=True)
+async def test_a_connection_that_comes_back_twice_as_overflow_is_not_lost(pool: FairPool) -> None:
+    one, other = await get(pool), await get(pool)
+    late = get(pool)
+    await asyncio.sleep(0)
+    await give_back(pool, one)
+    await give_back(pool, other)  # nobody waits any more: this one fills the pool
+    late.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    assert pool.checkedout() == 0
+    for connection in [await get(pool), await get(pool)]:
+        await give_back(pool, connection)
+    assert pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("pool", [(1, 0)], indirect=True)
+async def test_who_waits_opens_the_connection_that_somebody_else_gave_up(pool: FairPool) -> None:
+    connecting, waiting, cancelled = get(pool), get(pool), get(pool)
+    await asyncio.sleep(0)
+    connecting.cancel()
+    cancelled.cancel()
+    async with asyncio.timeout(5):
+        await give_back(pool, await waiting)
+    assert (pool.checkedout(), len(pool._line)) == (0, 0)
+
+
+@pytest.mark.parametrize("pool", [(1, 0)], indirect=True)
+async def test_who_waited_too_long_is_no_longer_in_line(pool: FairPool) -> None:
+    connection = await get(pool)
+    pool._timeout = 0.01
+    with pytest.raises(PoolTimeout, match=r"size 1 overflow 0 reached, no connection in 0\.01 s"):
+        await get(pool)
+    assert not pool._line
+    await give_back(pool, connection)
+    assert pool.checkedout() == 0
 
 
 async def test_what_is_queued_behind_another_statement_does_not_run_in_a_transaction_of_somebody_else(
