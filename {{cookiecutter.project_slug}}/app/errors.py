@@ -87,5 +87,4 @@ def sqlstate(error: DBAPIError) -> str:
 def quotes(message: str, parameters: Any) -> bool:
     """Tell whether the message holds a value that was sent: of one row or, in a list, of several."""
     rows = parameters if isinstance(parameters, list) else [parameters or ()]
-    values = [value for row in rows for value in (row.values() if isinstance(row, dict) else row)]
-    return any(str(value) in message for value in values if value)
+    return any(str(value) in message for row in rows for value in row if value)

@@ -180,6 +180,23 @@ async def test_who_waits_opens_the_connection_that_somebody_else_gave_up(pool: F
 
 
 @pytest.mark.parametrize("pool", [(1, 0)], indirect=True)
+@pytest.mark.parametrize("turns", [0, 3])  # it has not begun to connect, or it has
+async def test_a_slot_is_handed_on_until_somebody_uses_it(pool: FairPool, turns: int) -> None:
+    connecting, first, second = get(pool), get(pool), get(pool)
+    await asyncio.sleep(0)
+    connecting.cancel()
+    while len(pool._line) == 2:
+        await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    first.cancel()
+    async with asyncio.timeout(5):
+        await give_back(pool, await second)
+    assert first.cancelled()
+    assert pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("pool", [(1, 0)], indirect=True)
 async def test_who_waited_too_long_is_no_longer_in_line(pool: FairPool) -> None:
     connection = await get(pool)
     pool._timeout = 0.01
