@@ -76,7 +76,9 @@ async def test_a_restart_of_the_database_fails_what_was_in_flight_and_nothing_el
             readiness.append((await client.get("/health/ready")).status_code)
             await asyncio.sleep(0.1)
 
-    with served(DATABASE_URL=text_of(url), DATABASE_CONNECT_TIMEOUT="10") as server:
+    # As many connections as clients: each that is lost fails the one request that was on it.
+    pool = {"DATABASE_POOL_SIZE": str(CLIENTS), "DATABASE_POOL_TIMEOUT": "30"}
+    with served(DATABASE_URL=text_of(url), DATABASE_CONNECT_TIMEOUT="10", **pool) as server:
         async with AsyncClient(base_url=server.url, timeout=30) as client, asyncio.TaskGroup() as tasks:
             for _ in range(CLIENTS):
                 tasks.create_task(read(client))
