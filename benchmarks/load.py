@@ -10,6 +10,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 WRK = shutil.which("wrk")
+CLIENTS = "32"
+USERS = "1000"  # that database.fill makes
 LOCUST = ["uv", "tool", "run", "locust>=2.43,<3"]
 
 
@@ -30,26 +32,26 @@ class Load:
         return self.ok / self.seconds
 
 
-def load(url: str, kind: str, *, seconds: float, clients: int = 32, rows: int = 1_000) -> Load:
-    """Read users 1 to `rows` at random (`kind` is read), or create users (write), for so many seconds."""
-    argument = str(rows) if kind == "read" else secrets.token_hex(8)
+def load(url: str, kind: str, *, seconds: float) -> Load:
+    """Read users at random (`kind` is read), or create users (write), for so many seconds."""
+    argument = USERS if kind == "read" else secrets.token_hex(8)
     if WRK is None:
-        return with_locust(url, kind, argument, seconds, clients)
-    options = ["--threads", "1", "--connections", str(clients), "--duration", f"{seconds:.0f}s"]
+        return with_locust(url, kind, argument, seconds)
+    options = ["--threads", "1", "--connections", CLIENTS, "--duration", f"{seconds:.0f}s"]
     options += ["--timeout", "60s", "--script", str(HERE / "load.lua")]
     return Load(**json.loads(output_of([WRK, *options, url, "--", kind, argument]).splitlines()[-1]))
 
 
-def with_locust(url: str, kind: str, argument: str, seconds: float, clients: int) -> Load:
+def with_locust(url: str, kind: str, argument: str, seconds: float) -> Load:
     """Do the same without wrk. It takes more of its core, so the fastest contenders are not told apart."""
     options = [
         "--headless",
         "--skip-log",
         "--only-summary",
         "--users",
-        str(clients),
+        CLIENTS,
         "--spawn-rate",
-        str(clients),
+        CLIENTS,
     ]
     options += ["--run-time", f"{seconds:.0f}s", "--host", url, "--locustfile", str(HERE / "locustfile.py")]
     return Load(**json.loads(output_of([*LOCUST, *options], KIND=kind, ARGUMENT=argument)))

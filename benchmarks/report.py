@@ -9,10 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-import asyncpg
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from benchmarks.database import value_of
 from benchmarks.load import WRK
 
 HERE = Path(__file__).parent
@@ -73,14 +73,11 @@ def summary(sections: Iterable[Section]) -> str:
     return table(["what", "wanted", "measured", "met"], rows)
 
 
-async def machine() -> str:
+def machine() -> str:
     """Return a paragraph about what everything ran on."""
-    connection = await asyncpg.connect(os.environ["DATABASE_URL"])
-    server = str(await connection.fetchval("SHOW server_version"))
-    await connection.close()
     versions = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores; "
-        f"Python {platform.python_version()}, PostgreSQL {server}, {versions}; "
+        f"Python {platform.python_version()}, PostgreSQL {value_of('SHOW server_version')}, {versions}; "
         f"load from {'wrk' if WRK else 'Locust'}."
     )

@@ -1,7 +1,6 @@
 """The measures, one after the other. `__main__.py` starts this in the environment of a rendered project."""
 
 import argparse
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -53,7 +52,7 @@ def main() -> None:
             print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
         parts = [
             "# Results",
-            asyncio.run(machine()),
+            machine(),
             summary(sections),
             *(section.markdown() for section in sections),
         ]

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
-from sqlalchemy import delete, select, text
+from fastapi import Depends, FastAPI, HTTPException
+from sqlalchemy import delete, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import (
 
 from app.config import get_settings
 from app.models import User
-from app.schemas import UserCreate, UserPage, UserPublic
+from app.schemas import UserCreate, UserPublic
+from benchmarks.contenders.routes import reading
 
 
 class DatabaseSessionManager:
@@ -71,25 +72,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     await sessionmanager.close()
 
 
-router = APIRouter()
-
-
-@router.get("/users/{user_id}", response_model=UserPublic)
-async def read_user(user_id: int, session: SessionDep) -> User:
-    """Return a user."""
-    user = await session.scalar(select(User).where(User.id == user_id))
-    if user is None:
-        raise HTTPException(404)
-    return user
-
-
-@router.get("/users", response_model=UserPage)
-async def list_users(session: SessionDep, limit: int = 50, after: int = 0) -> dict[str, object]:
-    """Return a page of users."""
-    query = select(User).where(User.id > after).order_by(User.id).limit(limit + 1)
-    users = (await session.scalars(query)).all()
-    page = users[:limit]
-    return {"items": page, "next": page[-1].id if len(users) > limit else None}
+router = reading(get_db)
 
 
 @router.post("/users", status_code=201)

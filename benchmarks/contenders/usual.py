@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
-from sqlalchemy import delete, select
+from fastapi import Depends, FastAPI, HTTPException
+from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.config import get_settings
 from app.models import User
-from app.schemas import UserCreate, UserPage, UserPublic
+from app.schemas import UserCreate, UserPublic
+from benchmarks.contenders.routes import reading
 
 settings = get_settings()
 engine = create_async_engine(
@@ -43,25 +44,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     await engine.dispose()
 
 
-router = APIRouter()
-
-
-@router.get("/users/{user_id}", response_model=UserPublic)
-async def read_user(user_id: int, session: SessionDep) -> User:
-    """Return a user."""
-    user = await session.scalar(select(User).where(User.id == user_id))
-    if user is None:
-        raise HTTPException(404)
-    return user
-
-
-@router.get("/users", response_model=UserPage)
-async def list_users(session: SessionDep, limit: int = 50, after: int = 0) -> dict[str, object]:
-    """Return a page of users."""
-    query = select(User).where(User.id > after).order_by(User.id).limit(limit + 1)
-    users = (await session.scalars(query)).all()
-    page = users[:limit]
-    return {"items": page, "next": page[-1].id if len(users) > limit else None}
+router = reading(get_db)
 
 
 @router.post("/users", status_code=201, response_model=UserPublic)

@@ -1,4 +1,4 @@
-"""The engine: its pool, and what goes through it."""
+"""The engine, and what goes through it."""
 
 import re
 from collections.abc import Callable
