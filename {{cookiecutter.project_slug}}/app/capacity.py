@@ -22,6 +22,8 @@ async def warn_of_too_many_connections(settings: Settings) -> None:
     """Log a warning if the workers may ask for more connections than the server has for applications."""
     pool = settings.database_pool_size + settings.database_max_overflow
     wanted = pool * settings.web_concurrency
+    if settings.database_pgbouncer:
+        return  # they are PgBouncer's, whose own limits count
     try:
         async with sessionmanager.read_session() as session:
             usable = await session.scalar(USABLE)

@@ -52,7 +52,7 @@ async def process_user_data(user_ids: Sequence[int], *, dry_run: bool = False) -
     """
     process = count_users if dry_run else clear_users_from_tables
     found = 0
-    sessionmanager.init_db(get_settings().without_timeouts())
+    sessionmanager.init_db(get_settings().for_script())
     try:
         starts = range(0, len(user_ids), CHUNK)
         for start in track(starts, "Clearing users", disable=not sys.stderr.isatty()):

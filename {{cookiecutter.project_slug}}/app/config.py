@@ -38,6 +38,14 @@ def check_schema(name: str) -> str:
     return name
 
 
+def check_optional_url(text: object) -> URL | None:
+    """Return the URL; or None for `none`, with which the environment overrides what `.env` has."""
+    return None if text in (None, "none") else parse_database_url(text)
+
+
+OptionalURL = Annotated[URL | None, NoDecode, PlainValidator(check_optional_url)]
+
+
 class Settings(BaseSettings):
     """Everything the service reads from the environment; `.env` counts where the environment is silent."""
 
@@ -51,6 +59,11 @@ class Settings(BaseSettings):
 
     database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)]
     database_schema: Annotated[str, AfterValidator(check_schema)] = DATABASE_SCHEMA
+
+    database_pgbouncer: bool = False  # DATABASE_URL leads through PgBouncer in transaction mode
+    database_direct_url: OptionalURL = None  # past PgBouncer, for migrations and scripts
+    database_replica_url: OptionalURL = None  # where ReadSessionDep reads
+    database_replica_fallback: bool = True  # to DATABASE_URL while the replica is away
 
     # Seconds. 0 turns a limit off.
     database_connect_timeout: float = Field(5, gt=0, le=600)
@@ -70,10 +83,17 @@ class Settings(BaseSettings):
     docs: bool = True  # /docs, /redoc and /openapi.json
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    def without_timeouts(self) -> Self:
-        """Return the same settings for a script, whose statements and transactions take as long as they do."""
+    def for_script(self) -> Self:
+        """Return the settings of a script: straight to the primary, and as long as it takes.
+
+        Where PgBouncer is on the way and no DATABASE_DIRECT_URL leads past it, the timeouts stay.
+        """
         timeouts = ("statement_timeout", "lock_timeout", "idle_transaction_timeout")
-        return self.model_copy(update={f"database_{name}": 0 for name in timeouts})
+        changes: dict[str, object] = {f"database_{name}": 0 for name in timeouts}
+        changes["database_replica_url"] = None
+        if self.database_direct_url:
+            changes |= {"database_url": self.database_direct_url, "database_pgbouncer": False}
+        return self.model_copy(update=changes)
 
 
 @cache

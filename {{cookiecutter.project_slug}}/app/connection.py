@@ -14,6 +14,13 @@ from app.config import Settings
 CHECK_CLIENT = "0" if sys.platform == "win32" else "1s"  # a server on Windows takes nothing but 0
 stamina.instrumentation.set_on_retry_hooks([])  # no log line for each attempt
 COMMAND_GRACE = 1  # seconds that the server has to say itself that a statement took too long
+# PgBouncer may give every transaction another server connection: nothing is prepared for a later one. A
+# statement without a name is sent again with each execution.
+PGBOUNCER = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
 
 
 async def connect(*args: Any, retry_for: float, **kwargs: Any) -> asyncpg.Connection:
@@ -44,12 +51,15 @@ async def connect(*args: Any, retry_for: float, **kwargs: Any) -> asyncpg.Connec
 
 
 def connect_args(settings: Settings) -> dict[str, Any]:
-    """Return the `connect_args` of an engine. What is set at connect costs no round trip later."""
+    """Return the `connect_args` of an engine. What is set at connect costs no round trip later.
+
+    PgBouncer takes no settings at connect: there the role has them, which the migrations see to.
+    """
     return {
         "async_creator_fn": connect,
         "retry_for": settings.database_connect_timeout,
         "command_timeout": command_timeout(settings),
-        "server_settings": server_settings(settings),
+        **(PGBOUNCER if settings.database_pgbouncer else {"server_settings": server_settings(settings)}),
     }
 
 

@@ -28,6 +28,8 @@ def main(arguments: list[str]) -> int:
     configured = os.environ.get("DATABASE_URL") or dotenv_values(PROJECT / ".env").get("DATABASE_URL")
     with nullcontext(configured) if configured else running_postgres(PROJECT / ".postgres") as url:
         os.environ["DATABASE_URL"] = url
+        if not configured:  # whatever else `.env` names is not for this server
+            os.environ.update(DATABASE_DIRECT_URL="none", DATABASE_REPLICA_URL="none", DATABASE_PGBOUNCER="0")
         command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
         if arguments and not arguments[0].startswith("-"):
             try:

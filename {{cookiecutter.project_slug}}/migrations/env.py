@@ -17,14 +17,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.schema import CreateSchema
 
 from app.config import get_settings
-from app.connection import connect_args, quoted_schema
+from app.connection import connect_args, quoted_schema, server_settings
 from app.models import Base
 
 # A migration takes as long as it does, but does not wait long for a lock: the service would queue behind it.
 LOCK_TIMEOUT = {"database_lock_timeout": get_settings().database_lock_timeout}
-SETTINGS = get_settings().without_timeouts().model_copy(update=LOCK_TIMEOUT)
+SETTINGS = get_settings().for_script().model_copy(update=LOCK_TIMEOUT)
 SCHEMA = SETTINGS.database_schema
 NONE: Any = None  # what `to_metadata` takes for "no schema", though its annotation does not say so
+CURRENT_DATABASE = text("SELECT current_database()")
 LOCK = text("SELECT pg_try_advisory_lock(hashtext('migrations'), hashtext(:schema))")
 
 
@@ -58,6 +59,20 @@ def run(connection: Connection | None = None) -> None:
         context.run_migrations()
 
 
+def set_role_defaults(connection: Connection) -> None:
+    """Give the service's role what PgBouncer does not pass on: the search path and the timeouts.
+
+    https://www.postgresql.org/docs/current/sql-alterrole.html
+    """
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    user, database = get_settings().database_url.username, connection.scalar(CURRENT_DATABASE)
+    role = quote(user) if user else "CURRENT_USER"
+    for name, value in server_settings(get_settings()).items():
+        connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})
+        connection.exec_driver_sql(f"ALTER ROLE {role} IN DATABASE {quote(database)} SET {name} FROM CURRENT")
+    connection.commit()
+
+
 async def connect(engine: AsyncEngine) -> AsyncConnection:
     """Connect; where that fails, have Alembic say so in one line."""
     try:
@@ -72,6 +87,11 @@ async def run_online() -> None:
     The lock is polled, on a connection of its own outside any transaction: one that waited inside the
     server would keep a snapshot open, and CREATE INDEX CONCURRENTLY waits for those.
     """
+    if SETTINGS.database_pgbouncer:
+        raise CommandError(
+            "DATABASE_PGBOUNCER is set: migrations need a session of the server, which PgBouncer does not "
+            "give. Set DATABASE_DIRECT_URL to a URL that leads to the server itself."
+        )
     engine = create_async_engine(
         SETTINGS.database_url, connect_args=connect_args(SETTINGS), poolclass=NullPool
     )
@@ -80,6 +100,11 @@ async def run_online() -> None:
         while not await lock.scalar(LOCK, {"schema": SCHEMA}):  # noqa: ASYNC110 another process holds it
             await asyncio.sleep(0.1)
         await connection.run_sync(run)  # leaving the block closes the connections, which ends the lock
+        if get_settings().database_pgbouncer:
+            try:
+                await connection.run_sync(set_role_defaults)
+            except DBAPIError as error:
+                raise CommandError(f"The service's role was not given its settings: {error.orig}") from None
 
 
 if context.config.cmd_opts is not None:  # called from the command line: say what is done
