@@ -14,13 +14,9 @@ from app.config import Settings
 CHECK_CLIENT = "0" if sys.platform == "win32" else "1s"  # a server on Windows takes nothing but 0
 stamina.instrumentation.set_on_retry_hooks([])  # no log line for each attempt
 COMMAND_GRACE = 1  # seconds that the server has to say itself that a statement took too long
-# PgBouncer may give every transaction another server connection: nothing is prepared for a later one. A
-# statement without a name is sent again with each execution.
-PGBOUNCER = {
-    "statement_cache_size": 0,
-    "prepared_statement_cache_size": 0,
-    "prepared_statement_name_func": lambda: "",
-}
+# PgBouncer may give every transaction another server connection, so nothing is prepared for a later one: the
+# first is asyncpg's cache, the second SQLAlchemy's. Each statement is sent again with its execution.
+PGBOUNCER = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
 
 
 async def connect(*args: Any, retry_for: float, **kwargs: Any) -> asyncpg.Connection:

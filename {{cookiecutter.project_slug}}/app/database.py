@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_sessi
 from app.config import Settings
 from app.engine import create_engine, create_read_engine
 from app.misuse import DatabaseNotInitializedError, OutsideRequestError, UnitOfWorkOpenError
+from app.replica import create_replica_engine
 from app.sessions import UnitOfWork, opened, release, session_maker
 
 
@@ -25,6 +26,7 @@ class DatabaseSessionManager:
     """
 
     _engine: AsyncEngine | None = None
+    _source: AsyncEngine  # of what is read: the same, or a replica's
 
     def init_db(self, settings: Settings) -> None:
         """Create the engine and what makes its sessions. Connects to nothing yet.
@@ -34,8 +36,10 @@ class DatabaseSessionManager:
         """
         if self._engine is not None:
             raise RuntimeError("The database is initialised already: call close() first.")
-        self._engine = create_engine(settings)
-        read_engine = create_read_engine(self._engine)
+        self._engine = self._source = create_engine(settings)
+        if replica_url := settings.database_replica_url:
+            self._source = create_replica_engine(settings, replica_url)
+        read_engine = create_read_engine(self._source)
         self._session_maker = session_maker(self._engine, AsyncSession)
         self._units = async_scoped_session(session_maker(self._engine, UnitOfWork), scopefunc=current_task)
         self._readers = async_scoped_session(session_maker(read_engine, AsyncSession), scopefunc=current_task)
@@ -44,6 +48,7 @@ class DatabaseSessionManager:
         """Close the connections that are in the pool."""
         engine, self._engine = self.engine, None
         await engine.dispose()
+        await self._source.dispose()
 
     @property
     def engine(self) -> AsyncEngine:

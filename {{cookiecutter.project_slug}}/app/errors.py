@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.exc import (
     DBAPIError,
+    InvalidRequestError,
     NotSupportedError,
     SQLAlchemyError,
     StatementError,
@@ -36,6 +37,8 @@ def status_of(error: SQLAlchemyError) -> int | None:
     match error:
         case PoolTimeoutError() | DBAPIError(connection_invalidated=True):
             return 503
+        case InvalidRequestError() if str(error) == "This connection is closed":
+            return 503  # so was the one that replaced it: the database goes down just now
         case NotSupportedError():
             return 503  # a migration changed a table under a prepared statement, which is now prepared again
         case DBAPIError():

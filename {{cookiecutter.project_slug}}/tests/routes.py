@@ -196,6 +196,24 @@ async def schema(session: ReadSessionDep) -> str | None:
     return found
 
 
+@app.get("/test/echo")
+async def echo(session: ReadSessionDep, name: str) -> list[str]:
+    """Ask the server, which takes its time, for the name and the schema."""
+    query = text("SELECT :name, current_schema() FROM pg_sleep(0.002)")
+    return list((await session.execute(query, {"name": name})).one())
+
+
+@app.get("/test/reads-replica")
+async def reads_replica(session: ReadSessionDep) -> bool:
+    return bool(await session.scalar(text("SELECT pg_is_in_recovery()")))
+
+
+@app.get("/test/users/{user_id}")
+async def read_after_write(user_id: int, session: SessionDep) -> str | None:
+    """Read what this client may have written a moment ago: not on a replica, which may be behind."""
+    return await session.scalar(select(User.email).where(User.id == user_id))
+
+
 @app.get("/test/open")
 async def still_open() -> dict[str, int]:
     """Count what is open: tasks with a session, and connections that are not in the pool."""

@@ -16,7 +16,7 @@ from app.config import get_settings
 from app.database import DatabaseSessionManager, get_db, get_read_db, sessionmanager
 from app.misuse import DatabaseNotInitializedError
 from tests.routes import app, open_now
-from tests.tools import on_server, proxied, served
+from tests.tools import eventually, on_server, proxied, served
 
 NOTHING = {"sessions": 0, "connections": 0}
 ADA = {"email": "ada@example.com"}
@@ -139,11 +139,11 @@ async def test_a_client_that_leaves_takes_its_session_along(server: str) -> None
         with pytest.raises(ReadTimeout):
             await client.get("/test/sleep", params={"seconds": 2}, timeout=0.3)
         assert (await client.get("/test/open")).json() != NOTHING
-        for _ in range(100):
-            if (await client.get("/test/open")).json() == NOTHING:
-                break
-            await asyncio.sleep(0.1)
-        assert (await client.get("/test/open")).json() == NOTHING
+
+        async def closed() -> bool:
+            return bool((await client.get("/test/open")).json() == NOTHING)
+
+        assert await eventually(closed)
 
 
 async def test_a_route_sees_the_configured_schema(client: AsyncClient) -> None:

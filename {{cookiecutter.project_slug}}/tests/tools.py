@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +164,14 @@ def url_of(server: Server) -> str | None:
             httpx2.get(f"{started[1]}/health/live")
             return started[1]
     return None
+
+
+async def eventually(look: Callable[[], Awaitable[bool]], seconds: float = 30) -> bool:
+    """Look until it is so, and tell whether it ever was."""
+    end = time.monotonic() + seconds
+    while not (found := await look()) and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    return found
 
 
 def wait_for(look: Callable[[], Found | None], seconds: float = 30) -> Found:

@@ -12,7 +12,7 @@ from app.config import get_settings
 from app.database import DatabaseSessionManager, sessionmanager
 from app.models import User
 from tests.routes import open_now
-from tests.tools import on_server, served
+from tests.tools import eventually, on_server, served
 
 pytestmark = pytest.mark.faults
 
@@ -30,11 +30,10 @@ async def left_behind() -> int:
 
 
 async def nothing_is_left(client: AsyncClient) -> bool:
-    for _ in range(30):
-        await asyncio.sleep(0.1)
-        if (await client.get("/test/open")).json() == NOTHING and await left_behind() == 0:
-            return True
-    return False
+    async def nothing() -> bool:
+        return (await client.get("/test/open")).json() == NOTHING and await left_behind() == 0
+
+    return await eventually(nothing, seconds=3)
 
 
 @pytest.fixture

@@ -9,14 +9,15 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from httpx2 import AsyncClient
-from sqlalchemy import URL
+from sqlalchemy import URL, event
+from sqlalchemy.exc import DisconnectionError
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager, sessionmanager
 from app.database_url import parse_database_url
 from dev import postgres
 from dev.postgres import PostgresUnavailableError, running_postgres
-from tests.tools import on_server, proxied, run, served, wait_for
+from tests.tools import eventually, on_server, proxied, run, served, wait_for
 
 pytestmark = pytest.mark.faults
 
@@ -105,7 +106,11 @@ async def test_the_service_starts_before_its_database(home: Path, url: URL) -> N
                 assert (await client.get("/health/ready")).status_code == 503
                 assert (await client.get("/users")).status_code == 503
                 await asyncio.to_thread(start, home, url.port)
-                assert (await client.get("/health/ready")).status_code == 200
+
+                async def ready() -> bool:
+                    return (await client.get("/health/ready")).status_code == 200
+
+                assert await eventually(ready, seconds=5)
                 assert (await client.post("/users", json={"email": "first@example.com"})).status_code == 201
     finally:
         if not postgres._is_running(home):
@@ -141,6 +146,15 @@ async def test_killed_idle_connections_fail_no_request(client: AsyncClient) -> N
     await asyncio.sleep(0.1)  # for the news to arrive
     answers = await asyncio.gather(*[client.get("/users") for _ in range(20)])
     assert [answer.status_code for answer in answers] == [200] * 20
+
+
+async def test_connections_that_are_lost_as_soon_as_they_are_made_are_a_503(client: AsyncClient) -> None:
+    def lose(*_: object) -> None:
+        raise DisconnectionError
+
+    event.listen(sessionmanager.engine.sync_engine, "checkout", lose)
+    answer = await client.get("/users")
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
 
 
 async def test_a_pool_that_the_server_cannot_serve_is_warned_of_once(

@@ -211,7 +211,8 @@ async def test_what_is_queued_behind_another_statement_does_not_run_in_a_transac
     database: DatabaseSessionManager,
 ) -> None:
     await database.close()
-    database.init_db(get_settings().model_copy(update={"database_pool_size": 1}))
+    alone = {"database_pool_size": 1, "database_pool_timeout": 60}
+    database.init_db(get_settings().model_copy(update=alone))
 
     async def bad(number: int) -> None:
         async with database.session() as session:

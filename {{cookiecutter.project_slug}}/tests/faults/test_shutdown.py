@@ -9,7 +9,7 @@ from httpx2 import AsyncClient, TransportError
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager
-from tests.tools import on_server, served
+from tests.tools import eventually, on_server, served
 
 pytestmark = pytest.mark.faults
 
@@ -35,10 +35,11 @@ async def test_sigterm_lets_requests_finish_and_leaves_nothing(
             begun = [
                 asyncio.create_task(client.get("/test/sleep", params={"seconds": 3})) for _ in range(REQUESTS)
             ]
-            for _ in range(100):
-                if await on_server(url, sleeping) == REQUESTS:
-                    break
-                await asyncio.sleep(0.05)
+
+            async def all_run() -> bool:
+                return bool(await on_server(url, sleeping) == REQUESTS)
+
+            assert await eventually(all_run)
             server.process.send_signal(signal.SIGTERM)
             answers = await asyncio.gather(*begun)
             assert [answer.status_code for answer in answers] == [200] * REQUESTS
@@ -49,8 +50,8 @@ async def test_sigterm_lets_requests_finish_and_leaves_nothing(
         assert status in (0, -signal.SIGTERM)  # one worker alone ends itself by the signal, as uvicorn does
         assert "Traceback" not in server.log
         assert "loop is closed" not in server.log
-    for _ in range(50):  # the connection that counts takes a moment to end, too
-        if (left := await on_server(url, others)) == 0:
-            break
-        await asyncio.sleep(0.05)
-    assert left == 0
+
+    async def nobody_left() -> bool:  # the connection that counts takes a moment to end, too
+        return bool(await on_server(url, others) == 0)
+
+    assert await eventually(nobody_left, seconds=3)

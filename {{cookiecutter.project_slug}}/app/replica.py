@@ -1,0 +1,63 @@
+"""Reads from a replica; from the primary while the replica is away."""
+
+import logging
+import time
+from typing import Any
+
+from asyncpg import PostgresError
+from sqlalchemy import URL, Dialect, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.config import Settings
+from app.engine import create_engine
+from app.errors import cause_of
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 1  # seconds that the replica has to take a connection, before the primary is asked
+RETRY_AFTER = 5  # seconds until a replica that was away is tried again
+
+
+def create_replica_engine(settings: Settings, url: URL) -> AsyncEngine:
+    """Return an engine on the replica, with a pool of its own.
+
+    While the replica takes no connections, the pool opens them to the primary, unless
+    DATABASE_REPLICA_FALLBACK is off: then its requests are answered 503.
+    """
+    engine = create_engine(settings.model_copy(update={"database_url": url}))
+    if settings.database_replica_fallback:
+        fallback = Fallback(settings.database_url)
+        event.listen(engine.sync_engine, "do_connect", fallback.connect)
+        event.listen(engine.sync_engine, "checkout", fallback.go_back)
+    return engine
+
+
+class Fallback:
+    """Fills the pool from the primary while the replica is away; one connection at a time tries it again."""
+
+    def __init__(self, primary: URL) -> None:
+        self.primary = primary
+        self.away_until = 0.0
+
+    def connect(self, dialect: Dialect, record: Any, _args: Any, parameters: dict[str, Any]) -> Any:
+        """Return a connection to the replica, or else to the primary."""
+        now = time.monotonic()
+        if now >= self.away_until:
+            self.away_until = now + RETRY_AFTER  # the others need not try meanwhile
+            try:
+                connection = dialect.connect(**parameters | {"retry_for": PATIENCE})
+            except (DBAPIError, PostgresError) as error:
+                logger.warning("The replica is away, the primary is read: %s", cause_of(error))
+            else:
+                self.away_until = 0.0
+                return connection
+        record.info["primary_until"] = self.away_until
+        return dialect.connect(**{**parameters, **dialect.create_connect_args(self.primary)[1]})
+
+    def go_back(self, _connection: Any, record: Any, _proxy: Any) -> None:
+        """Make the pool replace a connection to the primary when it is time to try the replica."""
+        if "primary_until" in record.info:
+            now = time.monotonic()
+            if now >= record.info["primary_until"] and now >= self.away_until:
+                raise DisconnectionError

@@ -1,0 +1,185 @@
+"""A real streaming replica: reads go there; its loss costs what was in flight; when it is back it is used."""
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from httpx2 import AsyncClient
+from sqlalchemy import URL, text
+
+from app.config import get_settings
+from app.database import DatabaseSessionManager
+from app.database_url import parse_database_url
+from dev import postgres
+from dev.postgres import PostgresUnavailableError, running_postgres
+from tests.tools import eventually, on_server, run, served, wait_for
+
+CLIENTS = 8
+
+
+@dataclass
+class Pair:
+    """A primary, and the replica that follows it, of which `home` is the folder."""
+
+    primary: URL
+    replica: URL
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "DATABASE_URL": self.primary.render_as_string(hide_password=False),
+            "DATABASE_REPLICA_URL": self.replica.render_as_string(hide_password=False),
+        }
+
+
+@pytest.fixture(scope="module")
+def pair() -> Generator[Pair]:
+    try:
+        postgres.check_available()
+    except PostgresUnavailableError as reason:
+        pytest.skip(str(reason))
+    with TemporaryDirectory(prefix="postgres-") as name:
+        first, second = Path(name, "primary"), Path(name, "replica")
+        with running_postgres(first, "fsync=off") as url:
+            done = run("-m", "alembic", "upgrade", "head", DATABASE_URL=url)
+            assert done.returncode == 0, done.stderr
+            copy_to(second, first, url)
+            with running_postgres(second, "fsync=off") as replica_url:
+                yield Pair(parse_database_url(url), parse_database_url(replica_url), second)
+
+
+def copy_to(second: Path, first: Path, url: str) -> None:
+    """Make the folder of a replica: its server takes the same password, and follows the first."""
+    second.mkdir(mode=0o700)
+    postgres._hand_over(second)
+    shutil.copy(first / "password", second / "password")
+    postgres._run(
+        second, "pg_basebackup", "--dbname", url, "--pgdata", second / "data",
+        "--write-recovery-conf", "--checkpoint", "fast",
+    )  # fmt: skip
+
+
+async def caught_up(pair: Pair) -> None:
+    """Wait until the replica has what the primary has."""
+    position = await on_server(pair.primary, "SELECT pg_current_wal_lsn()::text")
+    there = f"SELECT pg_last_wal_replay_lsn() >= '{position}'"
+    assert await eventually(lambda: on_server(pair.replica, there))
+
+
+@contextmanager
+def stopped(pair: Pair) -> Generator[None]:
+    """Stop the replica for as long as the block lasts."""
+    postgres._run(pair.home, "pg_ctl", "stop", "--pgdata", pair.home / "data", "--mode", "immediate")
+    try:
+        yield
+    finally:
+        options = f"-c listen_addresses=127.0.0.1 -c port={pair.replica.port} -c unix_socket_directories="
+        postgres._run(
+            pair.home, "pg_ctl", "start", "--pgdata", pair.home / "data", "--log", pair.home / "server.log",
+            "--options", options,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def client_of(pair: Pair, **environment: str) -> AsyncGenerator[AsyncClient]:
+    with served(**pair.environment, **environment) as server:
+        async with AsyncClient(base_url=server.url, timeout=60) as client:
+            yield client
+        assert "Traceback" not in server.log
+
+
+async def reads_replica(client: AsyncClient) -> bool:
+    answer: bool = (await client.get("/test/reads-replica")).json()
+    return answer
+
+
+async def test_reads_go_to_the_replica_and_writes_to_the_primary(pair: Pair) -> None:
+    async with client_of(pair) as client:
+        assert await reads_replica(client)
+        user = (await client.post("/users", json={"email": "written@example.com"})).json()
+        await caught_up(pair)
+        assert (await client.get(f"/users/{user['id']}")).json() == user
+        assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_who_must_see_what_was_just_written_takes_the_other_session(pair: Pair) -> None:
+    await on_server(pair.replica, "SELECT pg_wal_replay_pause()")
+    try:
+        async with client_of(pair) as client:
+            user = (await client.post("/users", json={"email": "just@example.com"})).json()
+            assert (await client.get(f"/users/{user['id']}")).status_code == 404
+            assert (await client.get(f"/test/users/{user['id']}")).json() == user["email"]
+    finally:
+        await on_server(pair.replica, "SELECT pg_wal_replay_resume()")
+
+
+async def test_a_replica_that_is_lost_costs_what_was_in_flight_and_is_used_again_when_it_is_back(
+    pair: Pair,
+) -> None:
+    statuses: Counter[int] = Counter()
+    running = True
+
+    async def read(client: AsyncClient) -> None:
+        while running:
+            statuses[(await client.get("/users")).status_code] += 1
+
+    async with client_of(pair, DATABASE_POOL_SIZE=str(CLIENTS)) as client:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(CLIENTS):
+                tasks.create_task(read(client))
+            await asyncio.to_thread(wait_for, lambda: statuses[200] >= 10 * CLIENTS)
+
+            def lose() -> None:
+                with stopped(pair):
+                    before = statuses[200]
+                    wait_for(lambda: statuses[200] >= before + 10 * CLIENTS)
+
+            await asyncio.to_thread(lose)
+            running = False
+        assert set(statuses) <= {200, 503}
+        assert statuses[503] <= CLIENTS
+        assert await eventually(lambda: reads_replica(client))
+
+
+async def test_without_a_fallback_reads_are_answered_503_and_writes_go_on(pair: Pair) -> None:
+    settings = {"DATABASE_REPLICA_FALLBACK": "false", "DATABASE_CONNECT_TIMEOUT": "0.3"}
+    async with client_of(pair, **settings) as client:
+        with stopped(pair):
+            answer = await client.get("/users")
+            assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+            assert (await client.post("/users", json={"email": "on@example.com"})).status_code == 201
+        assert (await client.get("/users")).status_code == 200
+
+
+async def test_both_lost_is_503(pair: Pair) -> None:
+    nowhere = {
+        "DATABASE_URL": pair.environment["DATABASE_REPLICA_URL"],
+        "DATABASE_CONNECT_TIMEOUT": "0.3",
+    }
+    with stopped(pair), served(**pair.environment | nowhere) as server:
+        async with AsyncClient(base_url=server.url) as client:
+            assert (await client.get("/users")).status_code == 503
+
+
+async def test_the_connections_to_the_replica_are_closed_with_the_others(pair: Pair) -> None:
+    manager = DatabaseSessionManager()
+    urls = {"database_url": pair.primary, "database_replica_url": pair.replica}
+    manager.init_db(get_settings().model_copy(update=urls))
+    async with manager.read_session() as session:
+        assert await session.scalar(text("SELECT pg_is_in_recovery()"))
+    async with manager.session() as session:
+        assert not await session.scalar(text("SELECT pg_is_in_recovery()"))
+    await manager.close()
+    others = (
+        "SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%recovery%' AND pid != pg_backend_pid()"
+    )
+    for url in (pair.primary, pair.replica):
+        assert await eventually(partial(on_server, url, others), seconds=3)
