@@ -34,12 +34,8 @@ async def connect(*args: Any, retry_for: float, **kwargs: Any) -> asyncpg.Connec
             attempts=None, timeout=retry_for, wait_initial=0.05, wait_max=0.5, wait_jitter=0.1,
         ):  # fmt: skip
             with attempt:
-                return await asyncpg.connect(
-                    *args,
-                    connection_class=CommitVerifyingConnection,
-                    timeout=max(end - time.monotonic(), 0.1),
-                    **kwargs,
-                )
+                seconds = max(end - time.monotonic(), 0.1)
+                return await asyncpg.connect(*args, timeout=seconds, **kwargs)
     except OSError as error:
         reason = str(error) or "no answer in time"
         raise asyncpg.CannotConnectNowError(f"The database cannot be reached: {reason}") from error
@@ -53,6 +49,7 @@ def connect_args(settings: Settings) -> dict[str, Any]:
     """
     return {
         "async_creator_fn": connect,
+        "connection_class": CommitVerifyingConnection,
         "retry_for": settings.database_connect_timeout,
         "command_timeout": command_timeout(settings),
         **(PGBOUNCER if settings.database_pgbouncer else {"server_settings": server_settings(settings)}),

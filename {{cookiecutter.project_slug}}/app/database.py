@@ -36,9 +36,8 @@ class DatabaseSessionManager:
         """
         if self._engine is not None:
             raise RuntimeError("The database is initialised already: call close() first.")
-        self._engine = self._source = create_engine(settings)
-        if replica_url := settings.database_replica_url:
-            self._source = create_replica_engine(settings, replica_url)
+        self._engine = create_engine(settings)
+        self._source = create_replica_engine(settings) if settings.database_replica_url else self._engine
         read_engine = create_read_engine(self._source)
         self._session_maker = session_maker(self._engine, AsyncSession)
         self._units = async_scoped_session(session_maker(self._engine, UnitOfWork), scopefunc=current_task)

@@ -14,6 +14,7 @@ from app.config import Settings
 from app.connection import connect_args
 from app.misuse import CommitInsideError, ReadOnlySessionError, SharedSessionError
 from app.pool import FairPool
+from app.telemetry import instrument
 
 READ_ONLY = "read_only"  # an execution option
 # A query begins so, and has none of the other words, outside of comments and quotes.
@@ -28,8 +29,11 @@ QUOTED = re.compile(
 )
 
 
-def create_engine(settings: Settings) -> AsyncEngine:
-    """Return the engine that the settings describe. It connects when it is first used."""
+def create_engine(settings: Settings, name: str = "primary") -> AsyncEngine:
+    """Return the engine that the settings describe. It connects when it is first used.
+
+    Telemetry calls it by its name.
+    """
     engine = create_async_engine(
         settings.database_url,
         connect_args=connect_args(settings),
@@ -43,10 +47,11 @@ def create_engine(settings: Settings) -> AsyncEngine:
         pool_use_lifo=True,  # lets connections that a quiet hour does not need go idle and end
     )
     event.listen(engine.sync_engine, "checkout", discard_unusable)
+    do = instrument(engine.sync_engine, name, run)
     # Around the cursor: listeners around the statement take several times as long.
-    event.listen(engine.sync_engine, "do_execute", lambda cursor, *args: run(cursor.execute, *args))
-    event.listen(engine.sync_engine, "do_executemany", lambda cursor, *args: run(cursor.executemany, *args))
-    event.listen(engine.sync_engine, "do_execute_no_params", lambda cursor, *args: run(cursor.execute, *args))
+    event.listen(engine.sync_engine, "do_execute", lambda cursor, *args: do(cursor.execute, *args))
+    event.listen(engine.sync_engine, "do_executemany", lambda cursor, *args: do(cursor.executemany, *args))
+    event.listen(engine.sync_engine, "do_execute_no_params", lambda cursor, *args: do(cursor.execute, *args))
     event.listen(engine.sync_engine, "handle_error", give_up, retval=True)
     return engine
 

@@ -1,6 +1,7 @@
 """The pool of connections."""
 
 import asyncio
+import time
 from collections import deque
 from typing import Any, Literal
 
@@ -21,12 +22,24 @@ class FairPool(AsyncAdaptedQueuePool):
         super().__init__(*args, **kwargs)
         # Each is given a connection, or None: the right to open one.
         self._line: deque[asyncio.Future[ConnectionPoolEntry | None]] = deque()
+        self.timeouts = 0  # how many waited in vain
+
+    @property
+    def limit(self) -> int:
+        """How many connections it opens at most."""
+        return self.size() + self._max_overflow
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection now."""
+        return len(self._line)
 
     def _do_get(self) -> ConnectionPoolEntry:
         if not self._pool.empty() or self._overflow < self._max_overflow:
             return super()._do_get()
         place: asyncio.Future[ConnectionPoolEntry | None] = asyncio.get_running_loop().create_future()
         self._line.append(place)
+        since = time.monotonic()
         try:
             entry = await_(self._wait(place))
         except BaseException:
@@ -35,13 +48,16 @@ class FairPool(AsyncAdaptedQueuePool):
             elif place in self._line:
                 self._line.remove(place)
             raise
-        return entry or self._open()
+        entry = entry or self._open()
+        entry.info["waited"] = time.monotonic() - since
+        return entry
 
     async def _wait(self, place: asyncio.Future[ConnectionPoolEntry | None]) -> ConnectionPoolEntry | None:
         try:
             async with asyncio.timeout(self._timeout):
                 return await place
         except TimeoutError:
+            self.timeouts += 1
             raise exc.TimeoutError(
                 f"QueuePool limit of size {self.size()} overflow {self._max_overflow} reached, "
                 f"no connection in {self._timeout:g} s"

@@ -19,13 +19,14 @@ PATIENCE = 1  # seconds that the replica has to take a connection, before the pr
 RETRY_AFTER = 5  # seconds until a replica that was away is tried again
 
 
-def create_replica_engine(settings: Settings, url: URL) -> AsyncEngine:
+def create_replica_engine(settings: Settings) -> AsyncEngine:
     """Return an engine on the replica, with a pool of its own.
 
     While the replica takes no connections, the pool opens them to the primary, unless
     DATABASE_REPLICA_FALLBACK is off: then its requests are answered 503.
     """
-    engine = create_engine(settings.model_copy(update={"database_url": url}))
+    update = {"database_url": settings.database_replica_url}
+    engine = create_engine(settings.model_copy(update=update), "replica")
     if settings.database_replica_fallback:
         fallback = Fallback(settings.database_url)
         event.listen(engine.sync_engine, "do_connect", fallback.connect)

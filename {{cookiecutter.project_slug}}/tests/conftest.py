@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+for name in [name for name in os.environ if name.startswith("OTEL_")]:
+    del os.environ[name]  # tests are not reported
 os.environ.update(  # whatever was answered, and whatever is in .env
     DATABASE_URL="postgresql://nobody@never-used.invalid/nothing",
     DATABASE_CONNECT_TIMEOUT="2",

@@ -214,6 +214,13 @@ async def read_after_write(user_id: int, session: SessionDep) -> str | None:
     return await session.scalar(select(User.email).where(User.id == user_id))
 
 
+@app.get("/test/telemetry")
+async def telemetry() -> dict[str, int | bool]:
+    """Tell what observes the engine, and whether FastAPI observes its requests."""
+    listeners: Any = sessionmanager.engine.sync_engine.dialect.dispatch
+    return {"engine": len(listeners.do_connect), "fastapi": app._native_telemetry.enabled()}
+
+
 @app.get("/test/open")
 async def still_open() -> dict[str, int]:
     """Count what is open: tasks with a session, and connections that are not in the pool."""

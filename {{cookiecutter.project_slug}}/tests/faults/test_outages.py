@@ -154,6 +154,7 @@ async def test_connections_that_are_lost_as_soon_as_they_are_made_are_a_503(clie
 
     event.listen(sessionmanager.engine.sync_engine, "checkout", lose)
     answer = await client.get("/users")
+    event.remove(sessionmanager.engine.sync_engine, "checkout", lose)
     assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
 
 
