@@ -46,8 +46,8 @@ DEPENDENCIES = {
     "psutil", "pydantic", "pydantic-core", "pydantic-extra-types", "pydantic-settings", "pygments",
     "pytest", "pytest-xdist", "python-dotenv", "python-json-logger", "python-multipart", "pyyaml",
     "requests", "rich", "rich-toolkit", "ruff", "shellingham", "sqlalchemy", "stamina", "starlette",
-    "tenacity", "truststore", "ty", "typer", "typing-extensions", "typing-inspection", "urllib3", "uvicorn",
-    "uvloop", "watchfiles", "websockets",
+    "tenacity", "truststore", "ty", "typer", "types-pyyaml", "typing-extensions", "typing-inspection",
+    "urllib3", "uvicorn", "uvloop", "watchfiles", "websockets",
 }  # fmt: skip
 SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -61,7 +61,7 @@ class Filters(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        filters = (in_quotes, in_markdown, as_schema, begin, check, check_all, literal)
+        filters = (in_quotes, in_markdown, as_schema, as_dns_label, begin, check, check_all, literal)
         environment.filters.update({function.__name__: function for function in filters})
         # `cruft update` renders two versions of the template in one process: each is to load its own file.
         sys.modules.pop(__name__, None)
@@ -92,6 +92,14 @@ def as_schema(slug: str) -> str:
     """Return the name of a schema for the project."""
     name = slug.replace("-", "_")
     return f"app_{name}"[:63] if name.startswith("pg_") else name[:63]
+
+
+def as_dns_label(slug: str) -> str:
+    """Return the name of a namespace for the project, which is one that an image may have, too."""
+    name = re.sub(r"[._]", "-", slug.lower())
+    if name == "default" or name.startswith("kube-"):  # Kubernetes has its own by these names
+        name = f"app-{name}"
+    return name[:63].rstrip("-")
 
 
 def begin(_: Answers) -> str:
@@ -348,6 +356,7 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "pool_recycle": whole_number(-1, 31_536_000),
     "pool_pre_ping": check_yes_or_no,
     "ci": check_ci,
+    "kubernetes": check_yes_or_no,
 }
 
 

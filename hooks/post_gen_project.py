@@ -7,6 +7,8 @@ from pathlib import Path
 
 DATABASE_URL = "{{ cookiecutter.database_url | in_quotes }}"  # without its password
 SECRET_URL = os.environ.get("FASTAPI_TEMPLATE_DATABASE_URL")  # with it
+DEPLOY = ("deploy/base", "deploy/overlays/production", "deploy/overlays", "deploy")
+FOLDERS = [Path(name) for name in (".github/workflows", ".github", *DEPLOY)]  # the inner before the outer
 
 
 def write_env(database_url: str) -> None:
@@ -29,8 +31,8 @@ def quote(url: str) -> str:
 
 
 def remove_empty_folders() -> None:
-    """Remove the folders of the CI that was not chosen: of its file the name rendered to nothing."""
-    for folder in (Path(".github/workflows"), Path(".github")):
+    """Remove the folders of what was not chosen: of each file in them the name rendered to nothing."""
+    for folder in FOLDERS:
         if not any(folder.iterdir()):
             folder.rmdir()
 

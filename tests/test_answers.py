@@ -62,7 +62,7 @@ REFUSED = [
     ("pool_size", "10001"),
     ("pool_timeout", "0"),
     ("pool_timeout", "601"),
-    *[("pool_pre_ping", value) for value in ["", "maybe", "2", "None"]],
+    *[(name, value) for name in ["pool_pre_ping", "kubernetes"] for value in ["", "maybe", "2", "None"]],
     *[("ci", value) for value in ["", "jenkins", "git hub"]],
 ]  # fmt: skip
 
@@ -90,6 +90,7 @@ ACCEPTED = [
     ],
     *[("pool_size", "100"), ("pool_size", " 007 "), ("pool_recycle", "-1"), ("pool_timeout", "600")],
     *[("pool_pre_ping", value) for value in ["yes", "Yes", "y", "TRUE", "1", "on", "n", "False", "off", " no "]],
+    *[("kubernetes", value) for value in ["yes", "Y", " True", "no", "OFF"]],
     *[("ci", value) for value in ["GitHub", " gitlab", "none"]],
 ]  # fmt: skip
 
@@ -152,7 +153,7 @@ def test_a_wrong_answer_is_refused_and_leaves_nothing(way: Way, name: str, value
 def test_an_odd_answer_is_harmless(way: Way, name: str, value: str) -> None:
     shown = parsed(way(**{"project_slug": "odd", "database_schema": "odd", name: value}))
     expected = value.strip() if name == "database_url" else value
-    if name == "pool_pre_ping":
+    if name in ("pool_pre_ping", "kubernetes"):
         expected = "yes" if value.strip()[0] in "yYtT1" or value == "on" else "no"
     elif name.startswith("pool"):
         expected = str(int(value))
@@ -167,7 +168,7 @@ def parsed(project: BakedProject) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".py":
             ast.parse(text)
-        elif path.suffix == ".yml":
+        elif path.suffix in (".yml", ".yaml"):
             yaml.safe_load(text)
     pyproject = tomllib.loads(project.read("pyproject.toml"))["project"]
     constants = {
@@ -190,6 +191,7 @@ def parsed(project: BakedProject) -> dict[str, Any]:
         if "database_pool_pre_ping: bool = True\n" in project.read("app/config.py")
         else "no",
         "ci": next((ci for ci, file in CI_FILES.items() if project.has(file)), "none"),
+        "kubernetes": "yes" if project.has("deploy") else "no",
         "database_url": dotenv_values(stream=StringIO(project.read(".env")))["DATABASE_URL"],
     }
 
@@ -369,6 +371,7 @@ def test_on_a_terminal_a_wrong_answer_is_asked_again(home: Path, tmp_path: Path)
         ("One sentence", "{% raw %} # é"), ("PostgreSQL URL", "sqlite:///x"), ("database_url names sqlite", ""),
         ("Schema", "pg_x"), ("database_schema is 'pg_x'", "a b"), ("keeps", "0"), ("pool_size is '0'", "no"),
         ("pool_size is 'no'", ""), ("besides", ""), ("waits", ""), ("replaced", ""), ("Ping", ""), ("CI files", "nine"), ("ci is 'nine'", "none"),
+        ("Kubernetes", "perhaps"), ("kubernetes is 'perhaps'", "n"),
     ]  # fmt: skip
     for question, answer in typed:
         terminal.expect(question)

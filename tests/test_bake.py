@@ -32,6 +32,7 @@ def test_the_questions_come_in_their_order_with_their_defaults() -> None:
         ("pool_recycle", 1800),
         ("pool_pre_ping", "no"),
         ("ci", "github"),
+        ("kubernetes", "no"),
     ]
     assert set(questions["__prompts__"]) == set(public)
 
@@ -89,7 +90,7 @@ def test_only_the_chosen_ci_is_rendered(bake: Bake, ci: str, present: set[str]) 
 
 def test_nothing_is_left_unrendered(bake: Bake) -> None:
     for ci in ("github", "gitlab"):
-        project = bake(ci=ci)
+        project = bake(ci=ci, kubernetes="yes")
         for path in project.files():
             text = path.read_text(encoding="utf-8").replace("${{ matrix.python }}", "")
             assert not re.search(r"\{\{|\{%|cookiecutter", text), path
@@ -97,7 +98,7 @@ def test_nothing_is_left_unrendered(bake: Bake) -> None:
 
 
 def test_no_rendered_file_has_a_carriage_return_or_lacks_its_last_newline(bake: Bake) -> None:
-    for path in bake().files():
+    for path in bake(kubernetes="yes").files():
         content = path.read_bytes()
         assert b"\r" not in content, path
         assert content.endswith(b"\n"), path

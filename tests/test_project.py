@@ -32,6 +32,7 @@ HOSTILE = {
     "pool_timeout": "1",
     "pool_pre_ping": "yes",
     "ci": "none",
+    "kubernetes": "yes",
 }
 CHECKS = [
     "ruff check .",

@@ -77,6 +77,19 @@ def test_an_update_brings_the_new_and_keeps_the_owners(project: Path, home: Path
     assert "first" not in (project / ".cruft.json").read_text()
 
 
+def test_the_manifests_come_and_go_with_their_answer(project: Path) -> None:
+    before = {path.relative_to(project) for path in project.rglob("*") if ".git" not in path.parts}
+    for answer in ("yes", "no"):
+        chosen = ["--variables-to-update", json.dumps({"kubernetes": answer})]
+        updated = cruft(project, "update", "--skip-apply-ask", *chosen)
+        assert updated.returncode == 0, updated.stdout + updated.stderr
+        assert (project / "deploy" / "base" / "deployment.yaml").exists() == (answer == "yes")
+        assert (project / "tests" / "test_kubernetes.py").exists() == (answer == "yes")
+        commit(project, "Update")
+        assert "deploy" not in cruft(project, "diff").stdout
+    assert {path.relative_to(project) for path in project.rglob("*") if ".git" not in path.parts} == before
+
+
 def test_a_project_whose_answers_hold_tags_is_updated(
     home: Path, template_repository: Path, tmp_path: Path
 ) -> None:
