@@ -46,8 +46,8 @@ DEPENDENCIES = {
     "psutil", "pydantic", "pydantic-core", "pydantic-extra-types", "pydantic-settings", "pygments",
     "pytest", "pytest-xdist", "python-dotenv", "python-json-logger", "python-multipart", "pyyaml",
     "requests", "rich", "rich-toolkit", "ruff", "shellingham", "sqlalchemy", "stamina", "starlette",
-    "tenacity", "truststore", "ty", "typer", "typing-extensions", "typing-inspection", "urllib3", "uvicorn",
-    "uvloop", "watchfiles", "websockets",
+    "tenacity", "truststore", "ty", "typer", "types-pyyaml", "typing-extensions", "typing-inspection",
+    "urllib3", "uvicorn", "uvloop", "watchfiles", "websockets",
 }  # fmt: skip
 SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
