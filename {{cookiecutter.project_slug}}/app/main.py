@@ -40,8 +40,7 @@ app = FastAPI(
     title=PROJECT_NAME,
     description=DESCRIPTION,
     lifespan=lifespan,
-    # To where the variables OTEL_* say. The logs of FastAPI's own would carry the messages of errors.
-    telemetry={"auto_configure": True, "logs": False},
+    telemetry={"auto_configure": True},  # as the variables OTEL_* say
     openapi_url="/openapi.json" if settings.docs else None,
     responses=problems(422, 500, 503),
 )

@@ -130,8 +130,7 @@ def test_the_image_runs_as_a_user_that_is_not_root_and_has_a_number() -> None:
 @pytest.mark.parametrize("service", ["api", "migrate"])
 def test_the_service_reads_every_variable_that_it_is_given(service: str) -> None:
     settings = {name.upper() for name in Settings.model_fields}
-    later = {"DATABASE_PGBOUNCER"}
-    assert set(SERVICES[service]["environment"]) <= settings | later
+    assert set(SERVICES[service]["environment"]) <= settings
 
 
 @pytest.mark.parametrize("service", ["api", "migrate"])
@@ -151,6 +150,9 @@ def test_the_service_reaches_pgbouncer_if_told_so_and_migrations_never_do() -> N
         for service in ("api", "migrate")
     }
     assert hosts == {"api": "pgbouncer", "migrate": "database"}
+    migrate = SERVICES["migrate"]["environment"]
+    assert migrate["DATABASE_DIRECT_URL"] == migrate["DATABASE_URL"]
+    assert filled_in(migrate["DATABASE_PGBOUNCER"], **told) == "true"  # it gives the role its settings
     assert filled_in(SERVICES["api"]["environment"]["DATABASE_PGBOUNCER"], **told) == "true"
     pgbouncer = SERVICES["pgbouncer"]["environment"]
     database = SERVICES["database"]["environment"]

@@ -153,8 +153,9 @@ async def test_without_a_fallback_reads_are_answered_503_and_writes_go_on(pair: 
     settings = {"DATABASE_REPLICA_FALLBACK": "false", "DATABASE_CONNECT_TIMEOUT": "0.3"}
     async with client_of(pair, **settings) as client:
         with stopped(pair):
-            answer = await client.get("/users")
-            assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+            for _ in range(3):  # the first may be lost with its connection
+                answer = await client.get("/users")
+                assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
             assert (await client.post("/users", json={"email": "on@example.com"})).status_code == 201
         assert (await client.get("/users")).status_code == 200
 
