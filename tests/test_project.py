@@ -41,6 +41,7 @@ CHECKS = [
     "ty check",
     "pytest -q -n 2",
     "pytest -q -n 4 -m faults",
+    "pytest -q -n 2 -m scaling",
 ]
 
 

@@ -13,6 +13,13 @@ from app.config import Settings
 
 CHECK_CLIENT = "0" if sys.platform == "win32" else "1s"  # a server on Windows takes nothing but 0
 stamina.instrumentation.set_on_retry_hooks([])  # no log line for each attempt
+# Refused, shutting down or starting, lost while it was made, no slot.
+AWAY = (
+    OSError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.TooManyConnectionsError,
+)
 COMMAND_GRACE = 1  # seconds that the server has to say itself that a statement took too long
 # PgBouncer may give every transaction another server connection, so nothing is prepared for a later one: the
 # first is asyncpg's cache, the second SQLAlchemy's. Each statement is sent again with its execution.
@@ -30,7 +37,7 @@ async def connect(*args: Any, retry_for: float, **kwargs: Any) -> asyncpg.Connec
     end = time.monotonic() + retry_for
     try:
         async for attempt in stamina.retry_context(
-            on=(OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError),
+            on=AWAY,
             attempts=None, timeout=retry_for, wait_initial=0.05, wait_max=0.5, wait_jitter=0.1,
         ):  # fmt: skip
             with attempt:

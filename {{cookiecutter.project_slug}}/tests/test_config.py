@@ -97,6 +97,9 @@ def test_any_schema_that_postgresql_takes_is_taken(schema: str) -> None:
         ("DATABASE_POOL_TIMEOUT", "soon", "DATABASE_POOL_TIMEOUT: Input should be a valid number"),
         ("DATABASE_POOL_RECYCLE", "-2", "DATABASE_POOL_RECYCLE: Input should be greater"),
         ("DATABASE_POOL_PRE_PING", "perhaps", "DATABASE_POOL_PRE_PING: Input should be a valid boolean"),
+        ("DATABASE_PGBOUNCER", "perhaps", "DATABASE_PGBOUNCER: Input should be a valid boolean"),
+        ("DATABASE_DIRECT_URL", f"mysql://u:{SECRET}@h/db", "DATABASE_DIRECT_URL: mysql:// is not supported"),
+        ("DATABASE_REPLICA_URL", SECRET, "DATABASE_REPLICA_URL: is not a URL"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(
@@ -114,6 +117,24 @@ def test_a_wrong_setting_is_one_line_that_names_it(
     assert said.startswith(message)
     assert said.count("\n") == 1
     assert SECRET not in said
+
+
+@pytest.mark.parametrize("text", ["", "none"])
+def test_a_url_that_need_not_be_given_may_be_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("DATABASE_REPLICA_URL", text)
+    assert Settings().database_replica_url is None
+
+
+def test_a_script_has_no_timeouts_and_goes_straight_to_the_primary() -> None:
+    direct = parse_database_url("postgresql://h/direct")
+    urls = {"database_direct_url": direct, "database_replica_url": parse_database_url("postgresql://h/copy")}
+    settings = get_settings().model_copy(update={**urls, "database_pgbouncer": True}).for_script()
+    assert (settings.database_url, settings.database_replica_url) == (direct, None)
+    assert settings.database_pgbouncer is False
+    assert settings.database_statement_timeout == 0
+    assert settings.database_lock_timeout == 0
+    assert settings.database_idle_transaction_timeout == 0
+    assert get_settings().for_script().database_url == get_settings().database_url
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,9 @@ from app.connection import quoted_schema
 
 PROJECT = Path(__file__).parents[1]
 Found = TypeVar("Found")
+# What PostgreSQL says to who connects while it is stopped: the kind of message, its length, its fields.
+FIELDS = b"SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+SHUTDOWN = b"E" + (len(FIELDS) + 4).to_bytes(4, "big") + FIELDS
 
 
 async def on_server(url: URL, statement: str) -> Any:
@@ -59,6 +63,7 @@ class Proxy:
 
     url: URL
     round_trips: int = 0
+    refusing: int = 0  # so many connections are told that the server is being stopped
     flowing: asyncio.Event = field(
         default_factory=asyncio.Event
     )  # cleared: it takes everything, passes nothing on
@@ -71,6 +76,12 @@ async def proxied(url: URL) -> AsyncGenerator[Proxy]:
     connections: set[asyncio.Task[None] | None] = set()
 
     async def forward(client: StreamReader, client_out: StreamWriter) -> None:
+        if proxy.refusing:
+            proxy.refusing -= 1
+            await client.read(65536)
+            client_out.write(SHUTDOWN)
+            client_out.close()
+            return
         connections.add(asyncio.current_task())
         server, server_out = await asyncio.open_connection(url.host, url.port or 5432)
         answered = True
@@ -105,6 +116,21 @@ async def proxied(url: URL) -> AsyncGenerator[Proxy]:
         for connection in filter(None, connections):
             connection.cancel()
         await asyncio.gather(*filter(None, connections), return_exceptions=True)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(port: int) -> bool:
+    """Tell whether somebody listens on the port."""
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

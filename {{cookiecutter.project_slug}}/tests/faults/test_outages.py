@@ -1,6 +1,7 @@
 """The database is away, comes back, or stops answering; the service is never restarted."""
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -9,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from httpx2 import AsyncClient
-from sqlalchemy import URL, event
+from sqlalchemy import URL, event, text
 from sqlalchemy.exc import DisconnectionError
 
 from app.config import get_settings
@@ -91,9 +92,10 @@ async def test_a_restart_of_the_database_fails_what_was_in_flight_and_nothing_el
             await asyncio.to_thread(wait_for, lambda: readiness[-1] == 200)
             await asyncio.sleep(1)
             running = False
+        causes = re.findall('503, [^"]*', server.log)
         assert "Traceback" not in server.log
     assert set(statuses) <= {200, 503}
-    assert statuses[503] <= CLIENTS
+    assert statuses[503] <= CLIENTS, causes
     assert (readiness[0], 503 in readiness, readiness[-1]) == (200, True, 200)
 
 
@@ -132,6 +134,19 @@ async def test_a_database_that_never_answers_is_given_up(database: DatabaseSessi
                 proxy.flowing.set()
                 assert (await client.get(path)).status_code == 200
                 assert (await client.get("/test/open")).json() == {"sessions": 0, "connections": 0}
+
+
+async def test_a_connection_that_is_broken_off_because_the_server_stops_is_tried_again(
+    database: DatabaseSessionManager,
+) -> None:
+    async with proxied(get_settings().database_url) as proxy:
+        manager = DatabaseSessionManager()
+        manager.init_db(get_settings().model_copy(update={"database_url": proxy.url}))
+        proxy.refusing = 3
+        async with manager.session() as session:
+            assert await session.scalar(text("SELECT 1")) == 1
+        assert proxy.refusing == 0
+        await manager.close()
 
 
 async def test_killed_idle_connections_fail_no_request(client: AsyncClient) -> None:

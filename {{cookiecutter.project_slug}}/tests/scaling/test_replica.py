@@ -21,6 +21,8 @@ from dev import postgres
 from dev.postgres import PostgresUnavailableError, running_postgres
 from tests.tools import eventually, on_server, run, served, wait_for
 
+pytestmark = pytest.mark.scaling
+
 CLIENTS = 8
 
 

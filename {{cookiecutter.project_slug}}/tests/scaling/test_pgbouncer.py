@@ -4,11 +4,10 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 from collections import Counter
 from collections.abc import Generator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -21,10 +20,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import get_settings
 from app.connection import connect_args
-from tests.tools import on_server, run, served, wait_for
+from tests.tools import answers, free_port, on_server, run, served, wait_for
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="needs the program pgbouncer")
+pytestmark = [
+    pytest.mark.scaling,
+    pytest.mark.skipif(PGBOUNCER is None, reason="needs the program pgbouncer"),
+]
 
 PGBOUNCER_ARGS = connect_args(get_settings().model_copy(update={"database_pgbouncer": True}))
 SERVICES = ("first", 'Second "x"')  # their schemas
@@ -54,9 +56,7 @@ class Service:
 @contextmanager
 def pgbouncer(server: URL, users: dict[str, str]) -> Generator[URL]:
     """Run PgBouncer before the server for these users and their passwords; yield its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)  # as root, PgBouncer runs as somebody else
@@ -79,12 +79,6 @@ def pgbouncer(server: URL, users: dict[str, str]) -> Generator[URL]:
         finally:
             process.terminate()
             process.wait(timeout=30)
-
-
-def answers(port: int) -> bool:
-    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
-        return True
-    return False
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""What it takes more than one machine for: PgBouncer, a replica, several instances."""
