@@ -15,6 +15,7 @@ from benchmarks.measures import (
     scaling,
     script,
     start,
+    telemetry,
     throughput,
 )
 from benchmarks.report import HERE, Section, machine, summary
@@ -28,6 +29,7 @@ MEASURES: dict[str, Callable[[Effort], Section]] = {
     "pools": pools.measure,
     "scaling": scaling.measure,
     "script": script.measure,
+    "telemetry": telemetry.measure,
     "start": start.measure,
 }
 

@@ -22,6 +22,7 @@ CONTENDERS = {
     "driver": "benchmarks.contenders.driver:app",
     "framework": "benchmarks.contenders.framework:app",
 }
+PLAIN = {"plain": "benchmarks.contenders.plain:app"}  # no contender: it is the service
 FLAGS = ["--host", "127.0.0.1", "--no-access-log", "--log-level", "error"]
 
 
@@ -48,7 +49,7 @@ def serving(contender: str, *options: str, cores: str = "0", **environment: str)
             PYTHON,
             "-m",
             "uvicorn",
-            CONTENDERS[contender],
+            (CONTENDERS | PLAIN)[contender],
             *FLAGS,
             "--port",
             url.rpartition(":")[2],
