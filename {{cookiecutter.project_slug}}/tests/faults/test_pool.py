@@ -30,7 +30,9 @@ REQUESTS = 500
 
 @pytest.mark.usefixtures("database")
 async def test_requests_that_the_pool_cannot_serve_are_told_to_come_back() -> None:
-    with served(DATABASE_POOL_SIZE="5", DATABASE_POOL_TIMEOUT="1") as server:
+    # Time enough for the first to connect while hundreds of others arrive.
+    pool = {"DATABASE_POOL_SIZE": "5", "DATABASE_POOL_TIMEOUT": "1", "DATABASE_CONNECT_TIMEOUT": "30"}
+    with served(**pool) as server:
         limits = Limits(max_connections=REQUESTS)
         async with AsyncClient(base_url=server.url, timeout=30, limits=limits) as client:
             answers = await asyncio.gather(
