@@ -33,7 +33,8 @@ async def test_requests_that_the_pool_cannot_serve_are_told_to_come_back() -> No
     # Time enough for the first to connect while hundreds of others arrive.
     pool = {"DATABASE_POOL_SIZE": "5", "DATABASE_POOL_TIMEOUT": "1", "DATABASE_CONNECT_TIMEOUT": "30"}
     with served(**pool) as server:
-        limits = Limits(max_connections=REQUESTS)
+        # A connection for each request: one that is kept may be closed by the server as it is used again.
+        limits = Limits(max_connections=REQUESTS, max_keepalive_connections=0)
         async with AsyncClient(base_url=server.url, timeout=30, limits=limits) as client:
             answers = await asyncio.gather(
                 *[client.get("/test/sleep", params={"seconds": 0.5}) for _ in range(REQUESTS)]

@@ -13,10 +13,12 @@ from tempfile import TemporaryDirectory
 import pytest
 from httpx2 import AsyncClient
 from sqlalchemy import URL, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager
 from app.database_url import parse_database_url
+from app.replica import Fallback
 from dev import postgres
 from dev.postgres import PostgresUnavailableError, running_postgres
 from tests.tools import eventually, on_server, run, served, wait_for
@@ -24,6 +26,7 @@ from tests.tools import eventually, on_server, run, served, wait_for
 pytestmark = pytest.mark.scaling
 
 CLIENTS = 8
+NOT_TOLD = "s3cret"
 
 
 @dataclass
@@ -149,6 +152,28 @@ async def test_a_replica_that_is_lost_costs_what_was_in_flight_and_is_used_again
         assert set(statuses) <= {200, 503}
         assert statuses[503] <= CLIENTS
         assert await eventually(lambda: reads_replica(client))
+
+
+async def test_a_replica_that_is_not_there_costs_no_request_and_a_log_line_a_while(pair: Pair) -> None:
+    nowhere = {"DATABASE_REPLICA_URL": f"postgresql://u:{NOT_TOLD}@127.0.0.1:1/x?sslmode=disable"}
+    with served(**pair.environment | nowhere) as server:
+        async with AsyncClient(base_url=server.url, timeout=60) as client:
+            answers = await asyncio.gather(*[client.get("/users") for _ in range(20)])
+            assert [answer.status_code for answer in answers] == [200] * 20
+            assert [(await client.get("/users")).status_code for _ in range(20)] == [200] * 20
+        assert "The replica is away, the primary is read: CannotConnectNowError 57P03" in server.log
+        # One for each connection that was being made when it was found out, at most.
+        assert server.log.count("The replica is away") <= 10
+        assert NOT_TOLD not in server.log
+
+
+def test_nothing_of_the_url_of_the_replica_reaches_the_primary() -> None:
+    replica = parse_database_url(f"postgresql://reader:{NOT_TOLD}@copy/x?sslmode=require")
+    primary = parse_database_url("postgresql://owner@main/db")
+    dialect = create_async_engine(replica).dialect
+    of_replica, of_primary = (dict(dialect.create_connect_args(url)[1]) for url in (replica, primary))
+    kept = {"retry_for": 5}
+    assert Fallback(replica, primary).to_primary(dialect, of_replica | kept) == of_primary | kept
 
 
 async def test_without_a_fallback_reads_are_answered_503_and_writes_go_on(pair: Pair) -> None:
