@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=Effort.seconds, help="of each load")
     arguments = parser.parse_args()
     if unknown := set(arguments.measures) - set(MEASURES):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}. Allowed: {', '.join(MEASURES)}.")
     effort = Effort(arguments.rounds, arguments.seconds)
     sections = []
     with database():

@@ -13,7 +13,7 @@ from fastapi import Depends
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 
 from app.config import Settings
-from app.engine import create_engine, create_read_engine
+from app.engine import create_engine, create_read_engine, dispose
 from app.misuse import DatabaseNotInitializedError, OutsideRequestError, UnitOfWorkOpenError
 from app.replica import create_replica_engine
 from app.sessions import UnitOfWork, opened, release, session_maker
@@ -44,10 +44,9 @@ class DatabaseSessionManager:
         self._readers = async_scoped_session(session_maker(read_engine, AsyncSession), scopefunc=current_task)
 
     async def close(self) -> None:
-        """Close the connections that are in the pool."""
+        """Close the connections that are in the pools."""
         engine, self._engine = self.engine, None
-        await engine.dispose()
-        await self._source.dispose()
+        await dispose(engine, self._source)
 
     @property
     def engine(self) -> AsyncEngine:

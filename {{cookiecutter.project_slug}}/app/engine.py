@@ -1,5 +1,6 @@
 """The engine, and what goes through it."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,6 +18,7 @@ from app.pool import FairPool
 from app.telemetry import instrument
 
 READ_ONLY = "read_only"  # an execution option
+CLOSE_TIMEOUT = 3  # seconds for all connections together
 # A query begins so, and has none of the other words, outside of comments and quotes.
 QUERY = re.compile(r"[\s(]*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN)\b", re.IGNORECASE)
 # INSERT and MERGE are always followed by INTO; FOR UPDATE and FOR SHARE lock rows; EXPLAIN may run a CREATE.
@@ -54,6 +56,17 @@ def create_engine(settings: Settings, name: str = "primary") -> AsyncEngine:
     event.listen(engine.sync_engine, "do_execute_no_params", lambda cursor, *args: do(cursor.execute, *args))
     event.listen(engine.sync_engine, "handle_error", give_up, retval=True)
     return engine
+
+
+async def dispose(*engines: AsyncEngine) -> None:
+    """Close the connections that are in the pools; those of a server that does not answer are broken off."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await asyncio.gather(*(engine.dispose() for engine in set(engines)))
+    except TimeoutError:
+        for pool in (engine.pool for engine in engines):
+            if isinstance(pool, FairPool):
+                pool.terminate()
 
 
 def create_read_engine(engine: AsyncEngine) -> AsyncEngine:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI
 
-from app.capacity import warn_of_too_many_connections
+from app.capacity import check_server
 from app.config import DESCRIPTION, PROJECT_NAME, get_settings
 from app.database import sessionmanager
 from app.logs import configure_logging
@@ -21,7 +21,7 @@ from app.routers import health, users
 async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
     """Open the session manager when the application starts, close it when the application ends."""
     sessionmanager.init_db(get_settings())
-    check = create_task(warn_of_too_many_connections(get_settings()))  # the database may not be there yet
+    check = create_task(check_server(get_settings()))  # the database may not be there yet
     try:
         yield
     finally:

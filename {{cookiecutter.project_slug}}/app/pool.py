@@ -34,6 +34,13 @@ class FairPool(AsyncAdaptedQueuePool):
         """How many wait for a connection now."""
         return len(self._line)
 
+    def terminate(self) -> None:
+        """Break off the connections that are in the pool."""
+        while not self._pool.empty():
+            connection: Any = self._pool.get(block=False).dbapi_connection
+            if connection is not None:
+                connection.driver_connection.terminate()
+
     def _do_get(self) -> ConnectionPoolEntry:
         if not self._pool.empty() or self._overflow < self._max_overflow:
             return super()._do_get()
@@ -69,6 +76,12 @@ class FairPool(AsyncAdaptedQueuePool):
         except BaseException:
             self._dec_overflow()
             raise
+
+    def _create_connection(self) -> ConnectionPoolEntry:
+        since = time.monotonic()
+        entry = super()._create_connection()
+        entry.info["waited"] = time.monotonic() - since
+        return entry
 
     def _give(self, entry: ConnectionPoolEntry | None) -> None:
         if entry:

@@ -56,8 +56,9 @@ class Fallback:
             else:
                 self.away_until = 0.0
                 return connection
-        record.info["primary_until"] = self.away_until
-        return dialect.connect(**self.to_primary(dialect, parameters))
+        connection = dialect.connect(**self.to_primary(dialect, parameters))
+        record.info["primary_until"] = time.monotonic() + RETRY_AFTER
+        return connection
 
     def to_primary(self, dialect: Dialect, parameters: dict[str, Any]) -> dict[str, Any]:
         """Return what connects to the primary, with nothing in it of the replica's URL."""

@@ -5,6 +5,7 @@ for nothing, nothing of this is called. The names are those of the conventions:
 https://opentelemetry.io/docs/specs/semconv/database/
 """
 
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -26,8 +27,13 @@ Run = Callable[..., bool]
 tracer = trace.get_tracer("app")
 meter = metrics.get_meter("app")
 wait_time = meter.create_histogram(
-    "db.client.connection.wait_time", "s", "How long it took to get a connection from the pool."
+    "db.client.connection.wait_time",
+    "s",
+    "How long it took to get a connection from the pool, or to open it.",
+    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
 )
+# Seconds for an export, of which the service does some when it ends: a collector that is away holds that up.
+os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
 
 
 def instrument(engine: Engine, name: str, run: Run) -> Run:
@@ -51,7 +57,7 @@ def instrument(engine: Engine, name: str, run: Run) -> Run:
 @contextmanager
 def span_of(statement: str) -> Generator[None]:
     """Make a span of a statement, with its text and none of its parameters."""
-    operation = statement.split(maxsplit=1)[0].rstrip(";").upper()
+    operation = (statement.split(maxsplit=1) or [""])[0].rstrip(";").upper()
     attributes = {"db.system.name": "postgresql", "db.operation.name": operation, "db.query.text": statement}
     span = tracer.start_span(operation, kind=SpanKind.CLIENT, attributes=attributes)
     try:

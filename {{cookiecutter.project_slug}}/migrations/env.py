@@ -59,17 +59,27 @@ def run(connection: Connection | None = None) -> None:
         context.run_migrations()
 
 
+def is_upgrade() -> bool:
+    """Tell whether this is `alembic upgrade`, from the command line or called."""
+    options = context.config.cmd_opts
+    return options is None or options.cmd[0].__name__ == "upgrade"
+
+
 def set_role_defaults(connection: Connection) -> None:
-    """Give the service's role what PgBouncer does not pass on: the search path and the timeouts.
+    """Give the service's roles what PgBouncer does not pass on: the search path and the timeouts.
 
     https://www.postgresql.org/docs/current/sql-alterrole.html
     """
     quote = connection.dialect.identifier_preparer.quote_identifier
-    user, database = get_settings().database_url.username, connection.scalar(CURRENT_DATABASE)
-    role = quote(user) if user else "CURRENT_USER"
-    for name, value in server_settings(get_settings()).items():
+    settings, database = get_settings(), connection.scalar(CURRENT_DATABASE)
+    urls = filter(None, (settings.database_url, settings.database_replica_url))
+    roles = {quote(url.username) if url.username else "CURRENT_USER" for url in urls}
+    for name, value in server_settings(settings).items():
         connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})
-        connection.exec_driver_sql(f"ALTER ROLE {role} IN DATABASE {quote(database)} SET {name} FROM CURRENT")
+        for role in roles:
+            connection.exec_driver_sql(
+                f"ALTER ROLE {role} IN DATABASE {quote(database)} SET {name} FROM CURRENT"
+            )
     connection.commit()
 
 
@@ -100,7 +110,7 @@ async def run_online() -> None:
         while not await lock.scalar(LOCK, {"schema": SCHEMA}):  # noqa: ASYNC110 another process holds it
             await asyncio.sleep(0.1)
         await connection.run_sync(run)  # leaving the block closes the connections, which ends the lock
-        if get_settings().database_pgbouncer:
+        if get_settings().database_pgbouncer and is_upgrade():
             try:
                 await connection.run_sync(set_role_defaults)
             except DBAPIError as error:

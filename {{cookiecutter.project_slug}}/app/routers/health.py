@@ -7,7 +7,8 @@ from fastapi import APIRouter, HTTPException
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import ReadSessionDep
+from app.config import get_settings
+from app.database import sessionmanager
 from app.errors import cause_of
 from app.problems import RETRY
 
@@ -24,10 +25,16 @@ async def live() -> dict[str, str]:
 
 
 @router.get("/ready")
-async def ready(session: ReadSessionDep) -> dict[str, str]:
-    """Answer 200 if a query went through the pool to the database and back."""
+async def ready() -> dict[str, str]:
+    """Answer 200 if a query went through the pool to the database and back.
+
+    It goes where reads go; to the primary if they have nowhere else to go than a replica, whose loss must
+    not keep writes away.
+    """
+    fallback = get_settings().database_replica_fallback
+    opened = sessionmanager.read_session if fallback else sessionmanager.session
     try:
-        async with timeout(DEADLINE):
+        async with timeout(DEADLINE), opened() as session:
             await session.execute(select(1))
     except (SQLAlchemyError, TimeoutError) as error:
         logger.warning("not ready: %s", cause_of(error))

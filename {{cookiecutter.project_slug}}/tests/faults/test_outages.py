@@ -149,6 +149,23 @@ async def test_a_connection_that_is_broken_off_because_the_server_stops_is_tried
         await manager.close()
 
 
+async def test_connections_to_a_database_that_never_answers_are_broken_off_at_the_end(
+    database: DatabaseSessionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use(manager: DatabaseSessionManager) -> None:
+        async with manager.session() as session:
+            await session.execute(text("SELECT pg_sleep(0.1)"))
+
+    async with proxied(get_settings().database_url) as proxy:
+        manager = DatabaseSessionManager()
+        manager.init_db(get_settings().model_copy(update={"database_url": proxy.url}))
+        await asyncio.gather(*[use(manager) for _ in range(5)])
+        proxy.flowing.clear()
+        async with asyncio.timeout(9):  # less than one of them would be waited for
+            await manager.close()
+        proxy.flowing.set()
+
+
 async def test_killed_idle_connections_fail_no_request(client: AsyncClient) -> None:
     url = get_settings().database_url
     await asyncio.gather(*[client.get("/test/sleep", params={"seconds": 0.05}) for _ in range(10)])
@@ -181,6 +198,10 @@ async def test_a_pool_that_the_server_cannot_serve_is_warned_of_once(
         await asyncio.to_thread(wait_for, lambda: warning in server.log)
         await asyncio.sleep(0.5)
         assert server.log.count("for applications") == 1
+    with_replica = {"DATABASE_POOL_SIZE": "60", "DATABASE_REPLICA_URL": text_of(get_settings().database_url)}
+    with served(**with_replica) as server:
+        warning = "WEB_CONCURRENCY 1 x 2, while the replica is away, = 120 connections"
+        await asyncio.to_thread(wait_for, lambda: warning in server.log)
     with served(DATABASE_POOL_SIZE="60", WEB_CONCURRENCY="1") as server:
         await asyncio.sleep(0.5)
         assert "for applications" not in server.log

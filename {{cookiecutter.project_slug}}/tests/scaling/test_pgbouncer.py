@@ -138,6 +138,7 @@ async def test_two_services_with_two_workers_each_get_nothing_but_their_own(serv
                 tasks.create_task(use(one, 0, number))
                 tasks.create_task(use(two, 1, number))
         log = first.log + second.log
+    assert "DATABASE_PGBOUNCER is set, but" not in log
     assert statuses == {("POST", 201): REQUESTS // 4, ("GET", 200): REQUESTS // 4}
     assert "prepared statement" not in log
     assert "Traceback" not in log
@@ -178,6 +179,13 @@ async def test_raw_sql_has_the_schema_and_the_timeouts_of_the_settings(services:
             assert await connection.scalar(text("SHOW statement_timeout")) == "7s"
 
 
+async def test_a_role_without_the_settings_is_warned_of(services: list[Service]) -> None:
+    environment = services[0].environment | {"DATABASE_STATEMENT_TIMEOUT": "8"}
+    warning = "have the schema 'first' and the statement timeout 7000ms instead of 'first' and 8000ms"
+    with served(**environment) as server:
+        await asyncio.to_thread(wait_for, lambda: warning in server.log)
+
+
 def test_a_script_goes_past_it(services: list[Service]) -> None:
     nowhere = {"DATABASE_URL": "postgresql://nobody@never-used.invalid/nothing"}
     done = run("-m", "app.clear_users", "1000000", **services[0].environment | nowhere)
@@ -193,6 +201,30 @@ def test_migrations_ask_for_the_way_past_it(services: list[Service]) -> None:
     assert done.returncode != 0
     assert "Set DATABASE_DIRECT_URL" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+async def test_no_other_command_changes_the_role(services: list[Service], own_database: URL) -> None:
+    environment = services[0].environment | {"DATABASE_STATEMENT_TIMEOUT": "9"}
+    assert run("-m", "alembic", "current", **environment).returncode == 0
+    set_for_all = "SELECT bool_or('statement_timeout=9s' = ANY(setconfig)) FROM pg_db_role_setting"
+    assert await on_server(own_database, set_for_all) is False
+
+
+async def test_the_role_that_reads_from_a_replica_is_given_the_settings_too(
+    services: list[Service], own_database: URL
+) -> None:
+    reader = f"reader_{secrets.token_hex(4)}"
+    await on_server(own_database, f"CREATE ROLE {reader}")
+    try:
+        environment = services[0].environment | {
+            "DATABASE_DIRECT_URL": own_database.render_as_string(hide_password=False),
+            "DATABASE_REPLICA_URL": own_database.set(username=reader).render_as_string(hide_password=False),
+        }
+        assert alembic(**environment).returncode == 0
+        set_for_it = f"SELECT setconfig::text FROM pg_db_role_setting WHERE setrole = '{reader}'::regrole"
+        assert "statement_timeout=7s" in await on_server(own_database, set_for_it)
+    finally:
+        await on_server(own_database, f"DROP ROLE {reader}")
 
 
 def test_a_role_that_may_not_be_given_its_settings_is_named_as_the_cause(services: list[Service]) -> None:

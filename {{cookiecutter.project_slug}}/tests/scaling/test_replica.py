@@ -15,6 +15,7 @@ from httpx2 import AsyncClient
 from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from app import replica
 from app.config import get_settings
 from app.database import DatabaseSessionManager
 from app.database_url import parse_database_url
@@ -167,13 +168,38 @@ async def test_a_replica_that_is_not_there_costs_no_request_and_a_log_line_a_whi
         assert NOT_TOLD not in server.log
 
 
+async def test_a_burst_of_connections_goes_to_a_replica_that_is_there(pair: Pair) -> None:
+    async with client_of(pair) as client:
+        assert await asyncio.gather(*[reads_replica(client) for _ in range(30)]) == [True] * 30
+
+
+async def test_while_it_is_tried_again_and_again_no_request_fails(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica, "RETRY_AFTER", 0.2)
+    monkeypatch.setattr(replica, "PATIENCE", 0.1)
+    manager = DatabaseSessionManager()
+    nowhere = pair.replica.set(port=1)
+    urls = {"database_url": pair.primary, "database_replica_url": nowhere}
+    manager.init_db(get_settings().model_copy(update=urls))
+
+    async def read() -> None:
+        for _ in range(20):
+            async with manager.read_session() as session:
+                assert await session.scalar(text("SELECT 1")) == 1
+            await asyncio.sleep(0.1)
+
+    await asyncio.gather(*[read() for _ in range(4)])
+    await manager.close()
+
+
 def test_nothing_of_the_url_of_the_replica_reaches_the_primary() -> None:
-    replica = parse_database_url(f"postgresql://reader:{NOT_TOLD}@copy/x?sslmode=require")
+    copy = parse_database_url(f"postgresql://reader:{NOT_TOLD}@copy/x?sslmode=require")
     primary = parse_database_url("postgresql://owner@main/db")
-    dialect = create_async_engine(replica).dialect
-    of_replica, of_primary = (dict(dialect.create_connect_args(url)[1]) for url in (replica, primary))
+    dialect = create_async_engine(copy).dialect
+    of_replica, of_primary = (dict(dialect.create_connect_args(url)[1]) for url in (copy, primary))
     kept = {"retry_for": 5}
-    assert Fallback(replica, primary).to_primary(dialect, of_replica | kept) == of_primary | kept
+    assert Fallback(copy, primary).to_primary(dialect, of_replica | kept) == of_primary | kept
 
 
 async def test_without_a_fallback_reads_are_answered_503_and_writes_go_on(pair: Pair) -> None:
@@ -184,6 +210,7 @@ async def test_without_a_fallback_reads_are_answered_503_and_writes_go_on(pair: 
                 answer = await client.get("/users")
                 assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
             assert (await client.post("/users", json={"email": "on@example.com"})).status_code == 201
+            assert (await client.get("/health/ready")).status_code == 200
         assert (await client.get("/users")).status_code == 200
 
 
