@@ -185,7 +185,7 @@ def test_the_readmes_speak_of_files_that_exist(bake: Bake) -> None:
     project = bake()
     for folder in (project.path, TEMPLATE):
         readme = (folder / "README.md").read_text(encoding="utf-8")
-        named = re.findall(r"`((?:app|dev|tests|migrations|hooks|benchmarks)/[\w./]*)`", readme)
+        named = re.findall(r"`((?:app|dev|docs|tests|migrations|hooks|benchmarks)/[\w./]*)`", readme)
         assert named
         # The README's own examples are about things that the reader is to add.
         missing = [name for name in named if "thing" not in name]

@@ -1,11 +1,15 @@
 """Does every contender do the right thing? One that does not is not worth timing."""
 
+import time
+
 import httpx2
 
 from benchmarks.database import TABLE, fill, value_of
 from benchmarks.measures import Effort
 from benchmarks.report import Section
 from benchmarks.servers import CONTENDERS, serving
+
+COMMIT = 0.3  # seconds, for the contender that commits after its response, as most templates do
 
 
 def measure(_effort: Effort) -> Section:
@@ -28,6 +32,7 @@ def measure(_effort: Effort) -> Section:
 def check_rows(contender: str, client: httpx2.Client) -> None:
     """Create, read, page through, and delete."""
     created = client.post("/users", json={"email": "new@example.com", "full_name": "New"}).json()
+    time.sleep(COMMIT)
     stored = f"SELECT email || full_name FROM {TABLE} WHERE id = {created['id']}"
     expect(contender, "create", value_of(stored), "new@example.comNew")
     expect(contender, "read what was created", client.get(f"/users/{created['id']}").json(), created)
@@ -35,6 +40,7 @@ def check_rows(contender: str, client: httpx2.Client) -> None:
     expect(contender, "list", [user["id"] for user in page["items"]], [3, 4, 5])
     expect(contender, "next page", page["next"], 5)
     expect(contender, "delete", client.delete(f"/users/{created['id']}").status_code, 204)
+    time.sleep(COMMIT)
     expect(contender, "read what was deleted", client.get(f"/users/{created['id']}").status_code, 404)
     expect(contender, "rows left", value_of(f"SELECT count(*) FROM {TABLE}"), 1_000)
 
