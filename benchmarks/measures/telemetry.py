@@ -1,7 +1,7 @@
 """What does telemetry cost when it is off, and when it is on?"""
 
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -10,34 +10,45 @@ from benchmarks.load import load
 from benchmarks.measures import Effort
 from benchmarks.measures.throughput import faultless, ratio
 from benchmarks.report import Section, spread, table
-from benchmarks.servers import serving
+from benchmarks.servers import Server, serving
 
 
 def measure(effort: Effort) -> Section:
-    """Measure reads of the service with telemetry off, on, and taken out, in turn."""
+    """Measure reads of the service with telemetry off, and then taken out, or on."""
     fill()
-    rates: dict[str, list[float]] = {"service": [], "plain": [], "on": []}
-    with collector() as url, ExitStack() as stack:
-        servers = {
-            "service": stack.enter_context(serving("service")),
-            "plain": stack.enter_context(serving("plain")),
-            "on": stack.enter_context(serving("service", OTEL_EXPORTER_OTLP_ENDPOINT=url)),
-        }
-        for number in range(-1, effort.rounds):
-            for name, server in servers.items():
-                answered = load(server.url, "read", seconds=effort.seconds)
-                if number >= 0:  # the first round warms up
-                    rates[name].append(faultless(name, answered).rate)
-    names = {"service": "off", "plain": "taken out", "on": "on: traces and metrics of every request"}
-    rows = [[names[name], spread(found)] for name, found in rates.items()]
+    free = compare({"service": serving("service"), "plain": serving("plain")}, effort)
+    with collector() as url:
+        on = serving("service", OTEL_EXPORTER_OTLP_ENDPOINT=url)
+        dear = compare({"service": serving("service"), "on": on}, effort)
+    rows = [
+        ["off", spread(free["service"]), spread(dear["service"])],
+        ["taken out", spread(free["plain"]), ""],
+        ["on: traces and metrics of every request", "", spread(dear["on"])],
+    ]
     return Section(
         "Telemetry",
         [
-            ratio("telemetry off, against taken out", rates, "plain", 0.97),
-            ratio("telemetry off, against on", rates, "on", None),
+            ratio("telemetry off, against taken out", free, "plain", 0.97),
+            ratio("telemetry off, against on", dear, "on", None),
         ],
-        ["Reads/s of one worker on one core, 32 clients.", table(["telemetry", "`GET /users/{id}`"], rows)],
+        [
+            "Reads/s of one worker on one core, 32 clients: two servers in turn, and then another two.",
+            table(["telemetry", "", ""], rows),
+        ],
     )
+
+
+def compare(servers: dict[str, AbstractContextManager[Server]], effort: Effort) -> dict[str, list[float]]:
+    """Measure two servers in turn, each of them first in every other round."""
+    rates: dict[str, list[float]] = {name: [] for name in servers}
+    with ExitStack() as stack:
+        urls = {name: stack.enter_context(server).url for name, server in servers.items()}
+        for number in range(-1, effort.rounds):
+            for name in list(urls) if number % 2 else reversed(urls):
+                answered = load(urls[name], "read", seconds=effort.seconds)
+                if number >= 0:  # the first round warms up
+                    rates[name].append(faultless(name, answered).rate)
+    return rates
 
 
 class Taker(BaseHTTPRequestHandler):
