@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import get_settings
 from app.models import Base
-from tests.tools import PROJECT, on_server, run, served
+from tests.tools import PROJECT, on_server, run, served, text_of
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ def test_the_migrations_make_what_the_models_say() -> None:
 
 
 def test_the_migrations_can_be_undone(empty_database: URL) -> None:
-    url = empty_database.render_as_string(hide_password=False)
+    url = text_of(empty_database)
     for step in ["upgrade head", "downgrade base", "upgrade head", "check"]:
         alembic(*step.split(), DATABASE_URL=url)
 
 
 def test_replicas_that_start_together_migrate_once(empty_database: URL) -> None:
-    environment = os.environ | {"DATABASE_URL": empty_database.render_as_string(hide_password=False)}
+    environment = os.environ | {"DATABASE_URL": text_of(empty_database)}
     command = [sys.executable, "-m", "alembic", "upgrade", "head"]
     replicas = [
         subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True)
@@ -57,7 +57,7 @@ def test_replicas_that_start_together_migrate_once(empty_database: URL) -> None:
 
 
 async def test_a_replica_waits_for_the_one_that_is_migrating(empty_database: URL) -> None:
-    environment = os.environ | {"DATABASE_URL": empty_database.render_as_string(hide_password=False)}
+    environment = os.environ | {"DATABASE_URL": text_of(empty_database)}
     command = [sys.executable, "-m", "alembic", "upgrade", "head"]
     lock = text("SELECT pg_advisory_lock(hashtext('migrations'), hashtext(:schema))")
     polled = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock%'"
@@ -79,7 +79,7 @@ def test_a_schema_of_any_name_is_migrated_and_served(empty_database: URL) -> Non
     name = 'Odd-Schema "x"'
     environment = {
         "DATABASE_SCHEMA": name,
-        "DATABASE_URL": empty_database.render_as_string(hide_password=False),
+        "DATABASE_URL": text_of(empty_database),
     }
     alembic("upgrade", "head", **environment)
     alembic("check", **environment)
@@ -102,7 +102,7 @@ def test_a_password_of_odd_characters_works(empty_database: URL) -> None:
     try:
         asyncio.run(on_server(empty_database, f"GRANT ALL ON DATABASE {empty_database.database} TO {role}"))
         url = empty_database.set(username=role, password=password)
-        alembic("upgrade", "head", DATABASE_URL=url.render_as_string(hide_password=False))
+        alembic("upgrade", "head", DATABASE_URL=text_of(url))
     finally:
         asyncio.run(on_server(empty_database, f"DROP OWNED BY {role}"))
         asyncio.run(on_server(empty_database, f"DROP ROLE {role}"))

@@ -30,6 +30,11 @@ FIELDS = b"SFATAL\0C57P01\0Mterminating connection due to administrator command\
 SHUTDOWN = b"E" + (len(FIELDS) + 4).to_bytes(4, "big") + FIELDS
 
 
+def text_of(url: URL) -> str:
+    """Return the URL with its password, as a variable has it."""
+    return url.render_as_string(hide_password=False)
+
+
 async def on_server(url: URL, statement: str) -> Any:
     """Run one statement on a connection of its own, outside any transaction; return its first value."""
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from httpx2 import AsyncClient
@@ -17,8 +16,9 @@ from app.config import get_settings
 from app.database import DatabaseSessionManager, sessionmanager
 from app.database_url import parse_database_url
 from dev import postgres
-from dev.postgres import PostgresUnavailableError, running_postgres
-from tests.tools import eventually, on_server, proxied, run, served, wait_for
+from dev.postgres import running_postgres
+from tests.servers import new_home, start, stop
+from tests.tools import eventually, on_server, proxied, run, served, text_of, wait_for
 
 pytestmark = pytest.mark.faults
 
@@ -28,12 +28,8 @@ CLIENTS = 8
 @pytest.fixture(scope="module")
 def home() -> Generator[Path]:
     """The folder of a server that a test may stop and start."""
-    try:
-        postgres.check_available()
-    except PostgresUnavailableError as reason:
-        pytest.skip(str(reason))
-    with TemporaryDirectory(prefix="postgres-") as name:
-        yield Path(name)
+    with new_home() as home:
+        yield home
 
 
 @pytest.fixture(scope="module")
@@ -42,22 +38,6 @@ def url(home: Path) -> Generator[URL]:
         migrated = run("-m", "alembic", "upgrade", "head", DATABASE_URL=url)
         assert migrated.returncode == 0, migrated.stderr
         yield parse_database_url(url)
-
-
-def stop(home: Path) -> None:
-    postgres._run(home, "pg_ctl", "stop", "--pgdata", home / "data", "--mode", "fast")
-
-
-def start(home: Path, port: int | None) -> None:
-    log, options = (
-        home / "server.log",
-        f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories=",
-    )
-    postgres._run(home, "pg_ctl", "start", "--pgdata", home / "data", "--log", log, "--options", options)
-
-
-def text_of(url: URL) -> str:
-    return url.render_as_string(hide_password=False)
 
 
 async def test_a_restart_of_the_database_fails_what_was_in_flight_and_nothing_else(

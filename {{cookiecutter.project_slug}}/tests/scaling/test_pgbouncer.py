@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import get_settings
 from app.connection import connect_args
-from tests.tools import answers, free_port, on_server, run, served, wait_for
+from tests.tools import answers, free_port, on_server, run, served, text_of, wait_for
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = [
@@ -45,8 +45,8 @@ class Service:
     @property
     def environment(self) -> dict[str, str]:
         return {
-            "DATABASE_URL": self.url.render_as_string(hide_password=False),
-            "DATABASE_DIRECT_URL": self.direct_url.render_as_string(hide_password=False),
+            "DATABASE_URL": text_of(self.url),
+            "DATABASE_DIRECT_URL": text_of(self.direct_url),
             "DATABASE_PGBOUNCER": "true",
             "DATABASE_SCHEMA": self.schema,
             "DATABASE_STATEMENT_TIMEOUT": "7",
@@ -217,8 +217,8 @@ async def test_the_role_that_reads_from_a_replica_is_given_the_settings_too(
     await on_server(own_database, f"CREATE ROLE {reader}")
     try:
         environment = services[0].environment | {
-            "DATABASE_DIRECT_URL": own_database.render_as_string(hide_password=False),
-            "DATABASE_REPLICA_URL": own_database.set(username=reader).render_as_string(hide_password=False),
+            "DATABASE_DIRECT_URL": text_of(own_database),
+            "DATABASE_REPLICA_URL": text_of(own_database.set(username=reader)),
         }
         assert alembic(**environment).returncode == 0
         set_for_it = f"SELECT setconfig::text FROM pg_db_role_setting WHERE setrole = '{reader}'::regrole"

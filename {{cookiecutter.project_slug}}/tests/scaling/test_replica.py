@@ -1,14 +1,12 @@
 """A real streaming replica: reads go there; its loss costs what was in flight; when it is back it is used."""
 
 import asyncio
-import shutil
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from httpx2 import AsyncClient
@@ -20,9 +18,9 @@ from app.config import get_settings
 from app.database import DatabaseSessionManager
 from app.database_url import parse_database_url
 from app.replica import Fallback
-from dev import postgres
-from dev.postgres import PostgresUnavailableError, running_postgres
-from tests.tools import eventually, on_server, run, served, wait_for
+from dev.postgres import running_postgres
+from tests.servers import follow, new_home, start, stop
+from tests.tools import eventually, on_server, run, served, text_of, wait_for
 
 pytestmark = pytest.mark.scaling
 
@@ -40,37 +38,19 @@ class Pair:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {
-            "DATABASE_URL": self.primary.render_as_string(hide_password=False),
-            "DATABASE_REPLICA_URL": self.replica.render_as_string(hide_password=False),
-        }
+        return {"DATABASE_URL": text_of(self.primary), "DATABASE_REPLICA_URL": text_of(self.replica)}
 
 
 @pytest.fixture(scope="module")
 def pair() -> Generator[Pair]:
-    try:
-        postgres.check_available()
-    except PostgresUnavailableError as reason:
-        pytest.skip(str(reason))
-    with TemporaryDirectory(prefix="postgres-") as name:
-        first, second = Path(name, "primary"), Path(name, "replica")
+    with new_home() as home:
+        first, second = home / "primary", home / "replica"
         with running_postgres(first, "fsync=off") as url:
             done = run("-m", "alembic", "upgrade", "head", DATABASE_URL=url)
             assert done.returncode == 0, done.stderr
-            copy_to(second, first, url)
+            follow(second, first, url)
             with running_postgres(second, "fsync=off") as replica_url:
                 yield Pair(parse_database_url(url), parse_database_url(replica_url), second)
-
-
-def copy_to(second: Path, first: Path, url: str) -> None:
-    """Make the folder of a replica: its server takes the same password, and follows the first."""
-    second.mkdir(mode=0o700)
-    postgres._hand_over(second)
-    shutil.copy(first / "password", second / "password")
-    postgres._run(
-        second, "pg_basebackup", "--dbname", url, "--pgdata", second / "data",
-        "--write-recovery-conf", "--checkpoint", "fast",
-    )  # fmt: skip
 
 
 async def caught_up(pair: Pair) -> None:
@@ -83,15 +63,11 @@ async def caught_up(pair: Pair) -> None:
 @contextmanager
 def stopped(pair: Pair) -> Generator[None]:
     """Stop the replica for as long as the block lasts."""
-    postgres._run(pair.home, "pg_ctl", "stop", "--pgdata", pair.home / "data", "--mode", "immediate")
+    stop(pair.home, "immediate")
     try:
         yield
     finally:
-        options = f"-c listen_addresses=127.0.0.1 -c port={pair.replica.port} -c unix_socket_directories="
-        postgres._run(
-            pair.home, "pg_ctl", "start", "--pgdata", pair.home / "data", "--log", pair.home / "server.log",
-            "--options", options,
-        )  # fmt: skip
+        start(pair.home, pair.replica.port)
 
 
 @asynccontextmanager
