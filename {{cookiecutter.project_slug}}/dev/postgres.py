@@ -117,7 +117,7 @@ def _start(home: Path, options: tuple[str, ...]) -> int:
     """Start the server unless it runs, and return its port."""
     postmaster = home / "data" / "postmaster.pid"
     if not _is_running(home):
-        settings = ["listen_addresses=127.0.0.1", f"port={_free_port()}", "unix_socket_directories="]
+        settings = ["listen_addresses=127.0.0.1", f"port={free_port()}", "unix_socket_directories="]
         _run(
             home, "pg_ctl", "start", "--wait", "--pgdata", home / "data", "--log", home / "server.log",
             "--options", " ".join(f"-c {setting}" for setting in [*settings, *options]),
@@ -129,7 +129,8 @@ def _is_running(home: Path) -> bool:
     return _try(home, "pg_ctl", "status", "--pgdata", home / "data").returncode == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

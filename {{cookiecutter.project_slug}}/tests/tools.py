@@ -123,14 +123,6 @@ async def proxied(url: URL) -> AsyncGenerator[Proxy]:
         await asyncio.gather(*filter(None, connections), return_exceptions=True)
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def answers(port: int) -> bool:
     """Tell whether somebody listens on the port."""
     with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):

@@ -17,7 +17,8 @@ from sqlalchemy import select
 
 from app.database import DatabaseSessionManager
 from app.models import User
-from tests.tools import Server, answers, free_port, served, wait_for
+from dev.postgres import free_port
+from tests.tools import Server, answers, served, wait_for
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = [pytest.mark.scaling, pytest.mark.skipif(NGINX is None, reason="needs the program nginx")]

@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import get_settings
 from app.connection import connect_args
-from tests.tools import answers, free_port, on_server, run, served, text_of, wait_for
+from dev.postgres import free_port
+from tests.tools import answers, on_server, run, served, text_of, wait_for
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = [
