@@ -120,9 +120,10 @@ def main() -> None:
         parser.error("give either ids or --file")
     try:
         ids = ids_of(arguments)
-        found = asyncio.run(process_user_data(ids, dry_run=arguments.dry_run))
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    try:
+        found = asyncio.run(process_user_data(ids, dry_run=arguments.dry_run))
     except SQLAlchemyError as error:
         sys.exit(
             f"The database failed: {getattr(error, 'orig', error)}\nWhat was deleted before stays deleted."

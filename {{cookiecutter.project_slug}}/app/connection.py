@@ -10,6 +10,7 @@ import stamina
 import stamina.instrumentation
 
 from app.config import Settings
+from app.driver import DriverConnection
 
 CHECK_CLIENT = "0" if sys.platform == "win32" else "1s"  # a server on Windows takes nothing but 0
 stamina.instrumentation.set_on_retry_hooks([])  # no log line for each attempt
@@ -56,7 +57,7 @@ def connect_args(settings: Settings) -> dict[str, Any]:
     """
     return {
         "async_creator_fn": connect,
-        "connection_class": CommitVerifyingConnection,
+        "connection_class": DriverConnection,
         "retry_for": settings.database_connect_timeout,
         "command_timeout": command_timeout(settings),
         **(PGBOUNCER if settings.database_pgbouncer else {"server_settings": server_settings(settings)}),
@@ -95,28 +96,3 @@ def milliseconds(seconds: float) -> str:
 def quoted_schema(settings: Settings) -> str:
     """Return the name of the schema as SQL has it, whatever is in it."""
     return '"' + settings.database_schema.replace('"', '""') + '"'
-
-
-class CommitVerifyingConnection(asyncpg.Connection):
-    """A connection that knows whether a statement is running, and on which a COMMIT that did not is an error.
-
-    When a statement failed and its error was caught, PostgreSQL answers the later COMMIT with a ROLLBACK
-    and no error; asyncpg and SQLAlchemy pass that on as a success.
-    """
-
-    busy = False
-
-    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 as asyncpg has it
-        """Execute `query` and return PostgreSQL's command tag.
-
-        Raises:
-            asyncpg.InFailedSQLTransactionError: a COMMIT was answered with ROLLBACK.
-        """
-        status: str = await super().execute(query, *args, timeout=timeout)
-        if query == "COMMIT;" and status != "COMMIT":
-            raise asyncpg.InFailedSQLTransactionError(
-                "PostgreSQL rolled back instead of committing, because a statement had failed and its "
-                "error was caught. Let it through, or put the statement into `async with "
-                "session.begin_nested():`, which undoes that statement alone."
-            )
-        return status

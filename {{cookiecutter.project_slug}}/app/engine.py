@@ -1,9 +1,7 @@
 """The engine, and what goes through it."""
 
 import asyncio
-import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -15,20 +13,12 @@ from app.config import Settings
 from app.connection import connect_args
 from app.misuse import CommitInsideError, ReadOnlySessionError, SharedSessionError
 from app.pool import FairPool
+from app.statements import ends_transaction, is_query
 from app.telemetry import instrument
 
 READ_ONLY = "read_only"  # an execution option
+IN_PROGRESS = "operation is in progress"  # asyncpg's words for two tasks on one connection
 CLOSE_TIMEOUT = 3  # seconds for all connections together
-# A query begins so, and has none of the other words, outside of comments and quotes.
-QUERY = re.compile(r"[\s(]*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN)\b", re.IGNORECASE)
-# INSERT and MERGE are always followed by INTO; FOR UPDATE and FOR SHARE lock rows; EXPLAIN may run a CREATE.
-WRITE = re.compile(
-    r"(?<![.\w])(?:INTO|UPDATE|DELETE|CREATE|FOR\s+(?:KEY\s+)?SHARE)\b(?!\s*\.)", re.IGNORECASE
-)
-QUOTED = re.compile(
-    r"--[^\n]*|/\*[\s\S]*?\*/|\bE'(?:[^'\\]|\\.|'')*'|'[^']*'|\"[^\"]*\"|\$(\w*)\$[\s\S]*?\$\1\$",
-    re.IGNORECASE,
-)
 
 
 def create_engine(settings: Settings, name: str = "primary") -> AsyncEngine:
@@ -91,7 +81,7 @@ def run(execute: Callable[..., None], statement: str, *parameters_and_context: A
     Raises:
         SharedSessionError: another task is executing on the connection. The statement would wait for its
             turn, and have it when the connection may be somebody else's.
-        CommitInsideError: the statement has ended the transaction; what follows would be in none.
+        CommitInsideError: the statement would end the transaction.
         ReadOnlySessionError: the read engine was sent a statement that writes, or locks rows, which would be
             released at once.
     """
@@ -104,13 +94,13 @@ def run(execute: Callable[..., None], statement: str, *parameters_and_context: A
         if not is_query(statement):
             raise ReadOnlySessionError(statement)
         dbapi_connection.autocommit = True
+    elif ends_transaction(statement):
+        raise CommitInsideError("COMMIT or ROLLBACK as a statement")
     driver_connection.busy = True
     try:
         execute(statement, *parameters)
     finally:
         driver_connection.busy = False
-    if not (dbapi_connection.autocommit or driver_connection.is_in_transaction()):
-        raise CommitInsideError("COMMIT or ROLLBACK as a statement")
     return True  # it is done
 
 
@@ -122,21 +112,17 @@ def give_up(context: ExceptionContext) -> BaseException | None:
     if isinstance(error, TimeoutError):
         cause = asyncpg.QueryCanceledError("The database did not answer in time.")
         better: BaseException = DBAPIError(None, None, cause, connection_invalidated=True)
-    elif isinstance(error.__cause__, asyncpg.InterfaceError) and "operation is in progress" in str(error):
+    elif isinstance(error.__cause__, asyncpg.InterfaceError) and IN_PROGRESS in str(error):
         better = SharedSessionError()
         context.invalidate_pool_on_disconnect = False
-    elif isinstance(error, asyncpg.PostgresError):  # of a stream, as the driver has it
-        return DBAPIError(None, None, error)
+    elif isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):  # of a stream: the driver's own
+        if IN_PROGRESS in str(error):
+            return SharedSessionError()
+        driver: Any = connection.connection.driver_connection
+        return DBAPIError(None, None, error, connection_invalidated=driver.is_closed())
     else:
         return None
     context.is_disconnect = True
     if driver := connection.connection.driver_connection:
         driver.terminate()  # closed politely, it would wait for the other task
     return better
-
-
-@lru_cache(maxsize=1_000)
-def is_query(statement: str) -> bool:
-    """Tell whether the SQL only reads, as far as its text shows: a function that it calls may write."""
-    bare = QUOTED.sub(" ", statement)
-    return QUERY.match(bare) is not None and WRITE.search(bare) is None

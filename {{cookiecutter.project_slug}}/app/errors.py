@@ -7,8 +7,6 @@ from sqlalchemy.exc import (
     DBAPIError,
     InvalidRequestError,
     NotSupportedError,
-    SQLAlchemyError,
-    StatementError,
     TimeoutError as PoolTimeoutError,
 )
 
@@ -29,12 +27,16 @@ STATUS_OF_STATE = {
 QUOTING_STATES = ("22", "P0")  # the messages of data exceptions quote values, those of RAISE may
 
 
-def status_of(error: SQLAlchemyError) -> int | None:
+def status_of(error: Exception) -> int | None:
     """Return the HTTP status, or None where the fault is in our code.
 
-    409: the request conflicts with stored data. 503: the same request may succeed in a moment.
+    409: the request conflicts with stored data. 503: the same request may succeed in a moment. Of a group,
+    which a `TaskGroup` raises: the highest, if each has one.
     """
     match error:
+        case ExceptionGroup(exceptions=errors):
+            statuses = [status_of(each) or 500 for each in errors]
+            return None if 500 in statuses else max(statuses)
         case PoolTimeoutError() | DBAPIError(connection_invalidated=True):
             return 503
         case InvalidRequestError() if str(error) == "This connection is closed":
@@ -76,7 +78,7 @@ def describe(error: BaseException) -> str:
         message = str(error.orig)
         if state.startswith(QUOTING_STATES) or quotes(message, error.params):
             message = ""
-    elif isinstance(error, SQLAlchemyError | MisuseError) and not isinstance(error, StatementError):
+    elif isinstance(error, MisuseError | PoolTimeoutError):  # SQLAlchemy's others may quote an error or a key
         message = str(error)
     first_line = message.partition("\n")[0]
     return f"{kind}: {first_line}" if first_line else kind

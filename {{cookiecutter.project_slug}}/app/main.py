@@ -12,7 +12,7 @@ from app.capacity import check_server
 from app.config import DESCRIPTION, PROJECT_NAME, get_settings
 from app.database import sessionmanager
 from app.logs import configure_logging
-from app.middleware import RequestGuard, is_request_id
+from app.middleware import BodyLimit, RequestGuard, is_request_id
 from app.problems import add_problem_handlers, problems
 from app.routers import health, users
 
@@ -44,7 +44,8 @@ app = FastAPI(
     openapi_url="/openapi.json" if settings.docs else None,
     responses=problems(422, 500, 503),
 )
-app.add_middleware(RequestGuard, max_body_size=settings.max_body_size)
+app.add_middleware(BodyLimit, max_body_size=settings.max_body_size)
+app.add_middleware(RequestGuard)
 # The outermost: every log line and response has the id.
 app.add_middleware(CorrelationIdMiddleware, validator=is_request_id)
 add_problem_handlers(app)

@@ -1,11 +1,11 @@
 """What surrounds every request."""
 
 import logging
+import re
 from contextlib import suppress
 
-from asgi_correlation_id.middleware import is_valid_uuid4
 from fastapi import HTTPException
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +14,7 @@ from app.problems import DETAIL, problem
 
 logger = logging.getLogger(__name__)
 
+UUID = re.compile("[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -22,11 +23,10 @@ SECURITY_HEADERS = {
 
 
 class RequestGuard:
-    """Limits the body of a request, adds headers to the response, and answers an unexpected error."""
+    """Adds headers to the response, and answers an unexpected error."""
 
-    def __init__(self, app: ASGIApp, max_body_size: int) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.max_body_size = max_body_size
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or a websocket.
@@ -49,7 +49,7 @@ class RequestGuard:
             await send(message)
 
         try:
-            await self.app(scope, limited(receive, self.max_body_size), send_with_headers)
+            await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
             return  # nobody is left to answer
         except Exception as error:
@@ -61,6 +61,23 @@ class RequestGuard:
                     await send({"type": "websocket.close", "code": 1011})
             elif not started:
                 await problem(500, DETAIL[500])(scope, receive, send_with_headers)
+
+
+class BodyLimit:
+    """Answers 413 to a body of more than so many bytes: if it is announced, whether it is read or not."""
+
+    def __init__(self, app: ASGIApp, max_body_size: int) -> None:
+        self.app = app
+        self.max_body_size = max_body_size
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, or a websocket."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif int(Headers(scope=scope).get("content-length", 0)) > self.max_body_size:
+            await problem(413, too_large(self.max_body_size))(scope, receive, send)
+        else:
+            await self.app(scope, limited(receive, self.max_body_size), send)
 
 
 def limited(receive: Receive, size: int) -> Receive:
@@ -76,12 +93,17 @@ def limited(receive: Receive, size: int) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > size:
-            raise HTTPException(413, f"The body is larger than {size} bytes.")
+            raise HTTPException(413, too_large(size))
         return message
 
     return receive_limited
 
 
+def too_large(size: int) -> str:
+    """Return what is wrong with a body of more bytes than that."""
+    return f"The body is larger than {size} bytes."
+
+
 def is_request_id(text: str) -> bool:
     """Tell whether a client's X-Request-ID is one to keep: a UUID, with dashes or without."""
-    return len(text) <= 36 and is_valid_uuid4(text)
+    return UUID.fullmatch(text) is not None

@@ -77,7 +77,7 @@ async def validation_problem(_request: Request, error: RequestValidationError) -
     return problem(422, "The request does not fit.", errors=errors)
 
 
-async def database_problem(request: Request, error: SQLAlchemyError) -> Response:
+async def database_problem(request: Request, error: Exception) -> Response:
     """Answer a database error without a word of SQL or data; one that is our fault goes on to be a 500."""
     status = status_of(error)
     if status is None or request.scope["type"] != "http":
@@ -92,3 +92,4 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.exception_handler(StarletteHTTPException)(http_problem)
     app.exception_handler(RequestValidationError)(validation_problem)
     app.exception_handler(SQLAlchemyError)(database_problem)
+    app.exception_handler(ExceptionGroup)(database_problem)

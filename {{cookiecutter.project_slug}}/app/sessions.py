@@ -7,25 +7,31 @@ from typing import NoReturn, Self, TypeVar
 
 from sqlalchemy.exc import IllegalStateChangeError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
+from sqlalchemy.orm import Session
 
 from app.misuse import CommitInsideError, MisuseError, RollbackOnlyError
 
-Session = TypeVar("Session", bound=AsyncSession)
+AnySession = TypeVar("AnySession", bound=AsyncSession)
+
+
+class SyncUnitOfWork(Session):
+    """What does the work of a unit of work; `run_sync` gives it to a function."""
+
+    def commit(self) -> NoReturn:
+        """Raise `CommitInsideError`: its block commits."""
+        raise CommitInsideError("commit()")
 
 
 class UnitOfWork(AsyncSession):
     """A session that is committed when its block ends, and not before: what raises has written nothing."""
 
+    sync_session_class = SyncUnitOfWork
     joined = 0  # how many blocks inside its own are using it
     rollback_only = False
 
     def begin(self) -> NoReturn:
         """Raise `CommitInsideError`: it is begun."""
         raise CommitInsideError("begin()")
-
-    async def commit(self) -> NoReturn:
-        """Raise `CommitInsideError`: its block commits."""
-        raise CommitInsideError("commit()")
 
     async def rollback(self) -> None:
         """Undo everything; where a joined block does so, the block that it joined cannot succeed any more."""
@@ -60,10 +66,10 @@ class UnitOfWork(AsyncSession):
         """
         if self.rollback_only:
             raise RollbackOnlyError
-        await super().commit()
+        await self.run_sync(Session.commit)
 
 
-def session_maker(engine: AsyncEngine, class_: type[Session]) -> async_sessionmaker[Session]:
+def session_maker(engine: AsyncEngine, class_: type[AnySession]) -> async_sessionmaker[AnySession]:
     """Return a factory of sessions on this engine."""
     return async_sessionmaker(
         engine,
@@ -75,7 +81,7 @@ def session_maker(engine: AsyncEngine, class_: type[Session]) -> async_sessionma
 
 
 @asynccontextmanager
-async def opened(sessions: async_scoped_session[Session]) -> AsyncGenerator[Session]:
+async def opened(sessions: async_scoped_session[AnySession]) -> AsyncGenerator[AnySession]:
     """Open the session of this task; close it, and forget it, however the block ends."""
     task = asyncio.current_task()
     session = sessions()

@@ -15,7 +15,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import Engine, event
 
-from app.connection import CommitVerifyingConnection
+from app.driver import DriverConnection
 from app.pool import FairPool
 
 PLACEHOLDERS = ("ProxyTracerProvider", "_ProxyMeterProvider")  # for a provider that was not set
@@ -72,7 +72,7 @@ def span_of(statement: str) -> Generator[None]:
         span.end()
 
 
-class TracedConnection(CommitVerifyingConnection):
+class TracedConnection(DriverConnection):
     """A connection whose BEGIN, COMMIT and ROLLBACK have spans as well: a commit is what takes longest."""
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 as asyncpg has it

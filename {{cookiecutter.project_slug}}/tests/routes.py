@@ -3,11 +3,12 @@
 import asyncio
 import gc
 import os
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, Body, HTTPException, WebSocket
+from fastapi import BackgroundTasks, Body, HTTPException, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from sqlalchemy import AsyncAdaptedQueuePool, select, text
 from sqlalchemy.exc import DBAPIError
@@ -62,8 +63,35 @@ async def killed_before_statement(session: SessionDep) -> None:
     await session.execute(text("SELECT 1"))
 
 
+@app.post("/test/killed-while-streaming")
+async def killed_while_streaming(session: SessionDep) -> None:
+    session.add(User(email="lost@example.com"))
+    await session.flush()
+    rows = await session.stream(text("SELECT pg_backend_pid() FROM generate_series(1, 1000)"))
+    await terminate((await anext(aiter(rows)))[0])
+    async for _ in rows:
+        pass
+
+
+@app.post("/test/killed-in-a-group")
+async def killed_in_a_group() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(2):
+            tasks.create_task(add_and_be_killed())
+
+
+async def add_and_be_killed() -> None:
+    async with sessionmanager.session() as session:
+        session.add(User(email=f"{uuid.uuid4()}@example.com"))
+        await session.flush()
+        await kill(session)
+
+
 async def kill(session: AsyncSession) -> None:
-    backend = await session.scalar(text("SELECT pg_backend_pid()"))
+    await terminate(await session.scalar(text("SELECT pg_backend_pid()")))
+
+
+async def terminate(backend: int) -> None:
     async with sessionmanager.engine.connect() as other:
         await other.execute(text(f"SELECT pg_terminate_backend({backend}, 1000)"))
 
@@ -84,6 +112,11 @@ async def unexpected(name: Annotated[str, Body()]) -> None:
         os.environ[name]
     except KeyError as error:
         raise ValueError(name) from error
+
+
+@app.post("/test/upload")
+async def upload(request: Request) -> int:
+    return len(await request.body())
 
 
 @app.post("/test/status/{status}")
@@ -159,6 +192,7 @@ async def stream() -> StreamingResponse:
     return StreamingResponse(lines())
 
 
+@app.post("/test/export")
 @app.get("/test/export")
 async def export() -> StreamingResponse:
     """Stream what a query finds, row by row: the body has a session of its own, for as long as it takes."""

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager, get_db, get_read_db, sessionmanager
-from app.engine import READ_ONLY, is_query
+from app.engine import READ_ONLY
 from app.misuse import (
     CommitInsideError,
     DatabaseNotInitializedError,
@@ -21,6 +21,7 @@ from app.misuse import (
 )
 from app.models import User
 from app.sessions import UnitOfWork
+from app.statements import is_query
 from tests.routes import open_now
 from tests.tools import on_server
 
@@ -159,11 +160,16 @@ async def test_a_unit_of_work_is_neither_begun_nor_committed_by_hand(
             await add_user(session)
             await session.commit()
 
+    async def commit_in_a_function() -> None:
+        async with database.session() as session:
+            await add_user(session)
+            await session.run_sync(lambda inner: inner.commit())
+
     async def begin() -> None:
         async with database.session() as session:
             session.begin()
 
-    for by_hand in (commit, begin):
+    for by_hand in (commit, commit_in_a_function, begin):
         with pytest.raises(CommitInsideError, match="flush"):
             await by_hand()
     assert await stored() == 0
@@ -303,19 +309,36 @@ async def test_a_read_session_refuses_a_write(database: DatabaseSessionManager, 
     assert open_now() == NOTHING
 
 
-@pytest.mark.parametrize("statement", ["COMMIT", "/* */ end", "ROLLBACK"])
-async def test_a_transaction_that_a_statement_ends_is_an_error(
-    database: DatabaseSessionManager, statement: str
-) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "COMMIT",
+        "commit and chain",
+        "-- ---- --\n /* */ end",
+        "ROLLBACK",
+        "ROLLBACK AND CHAIN",
+        "ABORT",
+        "PREPARE TRANSACTION 'x'",
+    ],
+)
+async def test_no_statement_ends_a_transaction(database: DatabaseSessionManager, statement: str) -> None:
     async def end() -> None:
         async with database.session() as session:
-            await session.execute(text(statement))
             await add_user(session)
+            await session.execute(text(statement))
 
     with pytest.raises(CommitInsideError, match="statement"):
         await end()
     assert await stored() == 0
     assert open_now() == NOTHING
+
+
+async def test_a_statement_may_go_back_to_a_savepoint(database: DatabaseSessionManager) -> None:
+    async with database.session() as session:
+        for statement in ("SAVEPOINT here", "ROLLBACK TO here", "rollback work to savepoint here"):
+            await session.execute(text(statement))
+        await add_user(session)
+    assert await stored() == 1
 
 
 async def test_no_option_of_a_statement_ends_its_transaction(database: DatabaseSessionManager) -> None:

@@ -156,6 +156,11 @@ class Server:
         """What it has logged so far."""
         return self.log_file.read_text()
 
+    @property
+    def tracebacks(self) -> list[str]:
+        """The lines of its log that have one: it was surprised. In a line of JSON it is `exc_info`."""
+        return [line for line in self.log.splitlines() if '"exc_info"' in line or "Traceback" in line]
+
 
 @contextmanager
 def served(*options: str, **environment: str) -> Generator[Server]:

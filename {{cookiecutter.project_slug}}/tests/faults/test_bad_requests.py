@@ -1,16 +1,24 @@
 """Whatever is sent, the answer is a problem document that says what is wrong, never a 500."""
 
 import json
+from collections.abc import AsyncGenerator
 
 import pytest
 from httpx2 import AsyncClient
 
 from app.config import get_settings
+from app.database import DatabaseSessionManager
 from tests.routes import open_now
+from tests.tools import served
 
 pytestmark = pytest.mark.faults
 
 JSON = {"content-type": "application/json"}
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +53,7 @@ async def test_a_bad_request_is_answered_with_a_problem(
     response = await client.request(method, path, content=body, headers=JSON)
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers.items() >= SECURITY_HEADERS.items()
     problem = response.json()
     assert problem["status"] == status
     assert problem["request_id"] == response.headers["x-request-id"]
@@ -67,9 +75,30 @@ async def test_an_error_that_a_route_raises_is_a_problem(
 
 
 async def test_only_a_short_uuid_is_taken_as_the_id_of_a_request(client: AsyncClient) -> None:
-    for given in ["-" * 1_000 + "0" * 32, "0" * 31, "x"]:
-        response = await client.get("/health/live", headers={"x-request-id": given})
-        assert response.headers["x-request-id"] != given
+    for given in [b"-" * 1_000 + b"0" * 32, b"0" * 31, b"x", b"\xa0" + b"0" * 31, b"0" + b"_0" * 15 + b"0"]:
+        response = await client.get("/health/live", headers={b"x-request-id": given})
+        assert response.headers["x-request-id"].encode("latin-1") != given
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_that_is_too_large_is_not_waited_for(
+    database: DatabaseSessionManager, *, announced: bool
+) -> None:
+    body = b"x" * 20 * get_settings().max_body_size
+
+    async def in_chunks() -> AsyncGenerator[bytes]:
+        yield body
+
+    with served() as server:
+        async with AsyncClient(base_url=server.url) as client:
+            content = body if announced else in_chunks()
+            # What is announced is refused even where nobody would read it.
+            path = "/test/export" if announced else "/users"
+            response = await client.post(path, content=content, headers=JSON)
+            assert response.status_code == 413
+            assert "larger than" in response.json()["detail"]
+            assert (await client.get("/users")).status_code == 200
+        assert server.tracebacks == []
 
 
 async def test_a_validation_error_says_where_and_why(client: AsyncClient) -> None:

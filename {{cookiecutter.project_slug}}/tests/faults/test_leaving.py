@@ -42,6 +42,7 @@ async def remote(database: DatabaseSessionManager) -> AsyncGenerator[AsyncClient
     with served(DATABASE_STATEMENT_TIMEOUT="1") as server:
         async with AsyncClient(base_url=server.url) as client:
             yield client
+        assert server.tracebacks == []
 
 
 async def test_a_client_that_leaves_mid_query(remote: AsyncClient) -> None:
@@ -57,14 +58,15 @@ async def test_a_client_that_leaves_mid_stream(remote: AsyncClient) -> None:
     assert await nothing_is_left(remote)
 
 
-async def test_a_client_that_leaves_mid_upload(remote: AsyncClient) -> None:
+@pytest.mark.parametrize("path", ["/users", "/test/upload"])
+async def test_a_client_that_leaves_mid_upload(remote: AsyncClient, path: str) -> None:
     async def body() -> AsyncGenerator[bytes]:
         yield b'{"email": '
         await asyncio.sleep(60)
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
-            await remote.post("/users", content=body(), headers={"content-type": "application/json"})
+            await remote.post(path, content=body(), headers={"content-type": "application/json"})
     assert await nothing_is_left(remote)
 
 

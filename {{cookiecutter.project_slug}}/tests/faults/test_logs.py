@@ -7,11 +7,12 @@ import pty
 import subprocess
 import sys
 import uuid
+from contextlib import suppress
 
 import pytest
 from httpx2 import AsyncClient
 from sqlalchemy import URL, text
-from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, StatementError
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
@@ -19,6 +20,7 @@ from app.config import get_settings
 from app.database import DatabaseSessionManager
 from app.errors import cause_of
 from app.misuse import ReadOnlySessionError
+from app.models import User
 from tests.tools import PROJECT, run, served, wait_for
 
 pytestmark = pytest.mark.faults
@@ -56,6 +58,7 @@ async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
                 assert line["level"] == ("WARNING" if cause.startswith("503") else "ERROR")
             await client.post("/test/forgotten-task", json="hunter2")
             assert "Task exception was never retrieved" in server.log
+            assert server.tracebacks
         password = get_settings().database_url.password
         assert password is not None
         for secret in ("hunter2", password, "Traceback"):
@@ -105,6 +108,18 @@ def test_what_a_statement_was_given_is_not_in_its_cause() -> None:
     wrong = StatementError("'hunter2' is not among the defined values", None, None, LookupError("hunter2"))
     assert cause_of(wrong) == "StatementError"
     assert "hunter2" not in cause_of(ReadOnlySessionError("INSERT INTO users VALUES ('hunter2')"))
+
+
+async def test_an_error_that_was_caught_is_not_quoted_by_the_next(database: DatabaseSessionManager) -> None:
+    async def catch() -> None:
+        async with database.session() as session:
+            session.add(User(email=["hunter2"]))
+            with suppress(DBAPIError):
+                await session.flush()
+
+    with pytest.raises(PendingRollbackError, match="hunter2") as error:
+        await catch()
+    assert cause_of(error.value) == "PendingRollbackError"
 
 
 async def test_a_message_that_quotes_what_was_sent_is_not_in_the_cause(

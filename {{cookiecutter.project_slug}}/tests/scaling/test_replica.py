@@ -75,7 +75,7 @@ async def client_of(pair: Pair, **environment: str) -> AsyncGenerator[AsyncClien
     with served(**pair.environment, **environment) as server:
         async with AsyncClient(base_url=server.url, timeout=60) as client:
             yield client
-        assert "Traceback" not in server.log
+        assert server.tracebacks == []
 
 
 async def reads_replica(client: AsyncClient) -> bool:
