@@ -59,7 +59,8 @@ class DriverConnection(asyncpg.Connection):
 def keep_alive(connection: socket.socket) -> None:
     """Have the system notice that the server's machine is gone, also while a statement may take for ever.
 
-    After two minutes, instead of two hours or never; where the system does not let us say so, when it likes.
+    It does after two minutes of waiting for an answer, or of sending, when it gives up; in its own time where
+    it does not let us say so.
     """
     if connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

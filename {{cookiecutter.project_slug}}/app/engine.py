@@ -17,6 +17,7 @@ from app.statements import ends_transaction, is_query
 from app.telemetry import instrument
 
 READ_ONLY = "read_only"  # an execution option
+STATEMENT = "COMMIT or ROLLBACK as a statement"
 IN_PROGRESS = "operation is in progress"  # asyncpg's words for two tasks on one connection
 CLOSE_TIMEOUT = 3  # seconds for all connections together
 
@@ -81,7 +82,7 @@ def run(execute: Callable[..., None], statement: str, *parameters_and_context: A
     Raises:
         SharedSessionError: another task is executing on the connection. The statement would wait for its
             turn, and have it when the connection may be somebody else's.
-        CommitInsideError: the statement would end the transaction.
+        CommitInsideError: the statement would end the transaction, or has.
         ReadOnlySessionError: the read engine was sent a statement that writes, or locks rows, which would be
             released at once.
     """
@@ -94,13 +95,15 @@ def run(execute: Callable[..., None], statement: str, *parameters_and_context: A
         if not is_query(statement):
             raise ReadOnlySessionError(statement)
         dbapi_connection.autocommit = True
-    elif ends_transaction(statement):
-        raise CommitInsideError("COMMIT or ROLLBACK as a statement")
+    elif not dbapi_connection.autocommit and ends_transaction(statement):
+        raise CommitInsideError(STATEMENT)
     driver_connection.busy = True
     try:
         execute(statement, *parameters)
     finally:
         driver_connection.busy = False
+    if not (dbapi_connection.autocommit or driver_connection.is_in_transaction()):
+        raise CommitInsideError(STATEMENT)  # in words that were not recognised
     return True  # it is done
 
 

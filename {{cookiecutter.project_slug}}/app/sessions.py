@@ -7,7 +7,7 @@ from typing import NoReturn, Self, TypeVar
 
 from sqlalchemy.exc import IllegalStateChangeError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from app.misuse import CommitInsideError, MisuseError, RollbackOnlyError
 
@@ -16,6 +16,12 @@ AnySession = TypeVar("AnySession", bound=AsyncSession)
 
 class SyncUnitOfWork(Session):
     """What does the work of a unit of work; `run_sync` gives it to a function."""
+
+    def begin(self, nested: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002 as SQLAlchemy has it
+        """Begin a savepoint, as `begin_nested` does. Otherwise raise `CommitInsideError`: it is begun."""
+        if not nested:
+            raise CommitInsideError("begin()")
+        return super().begin(nested=True)
 
     def commit(self) -> NoReturn:
         """Raise `CommitInsideError`: its block commits."""
@@ -28,10 +34,6 @@ class UnitOfWork(AsyncSession):
     sync_session_class = SyncUnitOfWork
     joined = 0  # how many blocks inside its own are using it
     rollback_only = False
-
-    def begin(self) -> NoReturn:
-        """Raise `CommitInsideError`: it is begun."""
-        raise CommitInsideError("begin()")
 
     async def rollback(self) -> None:
         """Undo everything; where a joined block does so, the block that it joined cannot succeed any more."""

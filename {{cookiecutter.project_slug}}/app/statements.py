@@ -15,7 +15,7 @@ QUOTED = re.compile(
 )
 # What a transaction ends with, after comments. ROLLBACK TO goes back to a savepoint, and ends nothing.
 END = re.compile(
-    r"(?:\s|--[^\n]*|/\*[\s\S]*?\*/)*+"
+    r"(?:[\s;]|--[^\n]*|/\*[\s\S]*?\*/)*+"
     r"(?:COMMIT|END|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b))\b",
     re.IGNORECASE,
 )

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import AsyncAdaptedQueuePool, Executable, delete, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from app.config import get_settings
 from app.database import DatabaseSessionManager, get_db, get_read_db, sessionmanager
@@ -166,10 +167,18 @@ async def test_a_unit_of_work_is_neither_begun_nor_committed_by_hand(
             await session.run_sync(lambda inner: inner.commit())
 
     async def begin() -> None:
-        async with database.session() as session:
-            session.begin()
+        async with database.session() as session, session.begin():
+            await add_user(session)
 
-    for by_hand in (commit, commit_in_a_function, begin):
+    async def begin_in_a_function() -> None:
+        def work(inner: Session) -> None:
+            with inner.begin():
+                inner.add(User(email="lost@example.com"))
+
+        async with database.session() as session:
+            await session.run_sync(work)
+
+    for by_hand in (commit, commit_in_a_function, begin, begin_in_a_function):
         with pytest.raises(CommitInsideError, match="flush"):
             await by_hand()
     assert await stored() == 0
@@ -319,6 +328,7 @@ async def test_a_read_session_refuses_a_write(database: DatabaseSessionManager, 
         "ROLLBACK AND CHAIN",
         "ABORT",
         "PREPARE TRANSACTION 'x'",
+        ";; COMMIT",
     ],
 )
 async def test_no_statement_ends_a_transaction(database: DatabaseSessionManager, statement: str) -> None:
@@ -331,6 +341,23 @@ async def test_no_statement_ends_a_transaction(database: DatabaseSessionManager,
         await end()
     assert await stored() == 0
     assert open_now() == NOTHING
+
+
+async def test_a_transaction_that_ended_all_the_same_is_an_error(database: DatabaseSessionManager) -> None:
+    async def end() -> None:
+        async with database.session() as session:
+            await session.execute(text("/* /* */ */ COMMIT"))
+            await add_user(session)
+
+    with pytest.raises(CommitInsideError, match="statement"):
+        await end()
+    assert await stored() == 0
+
+
+async def test_where_no_transaction_is_open_any_statement_is_sent(database: DatabaseSessionManager) -> None:
+    async with database.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text("ROLLBACK"))
 
 
 async def test_a_statement_may_go_back_to_a_savepoint(database: DatabaseSessionManager) -> None:

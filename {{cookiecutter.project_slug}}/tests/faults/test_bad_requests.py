@@ -81,7 +81,7 @@ async def test_only_a_short_uuid_is_taken_as_the_id_of_a_request(client: AsyncCl
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_body_that_is_too_large_is_not_waited_for(
+async def test_a_body_that_is_too_large_is_refused(
     database: DatabaseSessionManager, *, announced: bool
 ) -> None:
     body = b"x" * 20 * get_settings().max_body_size
@@ -110,12 +110,12 @@ async def test_a_validation_error_says_where_and_why(client: AsyncClient) -> Non
 
 
 async def test_a_conflict_quotes_nothing_that_is_stored(client: AsyncClient) -> None:
-    ada = {"email": "ada@example.com"}
-    await client.post("/users", json=ada)
-    response = await client.post("/users", json=ada)
+    grace = {"email": "grace@example.com"}  # no id of a request has these letters
+    await client.post("/users", json=grace)
+    response = await client.post("/users", json=grace)
     assert response.status_code == 409
     assert response.json()["detail"] == "This conflicts with what is already stored."
-    assert "ada" not in response.text
+    assert "grace" not in response.text
 
 
 async def test_an_unexpected_error_is_a_500_whose_cause_is_in_the_log(

@@ -2,11 +2,12 @@
 
 import asyncio
 import re
+import socket
 import time
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
-from socket import SO_KEEPALIVE, SOL_SOCKET
+from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET
 from typing import Any
 
 import pytest
@@ -163,7 +164,10 @@ async def test_the_system_looks_after_connections_that_wait_for_ever(
     async with database.session() as session:
         connection = await (await session.connection()).get_raw_connection()
         opened: Any = connection.driver_connection
-        assert opened._transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_KEEPALIVE)
+        opened_socket = opened._transport.get_extra_info("socket")
+        assert opened_socket.getsockopt(SOL_SOCKET, SO_KEEPALIVE)
+        if idle := getattr(socket, "TCP_KEEPIDLE", None):
+            assert opened_socket.getsockopt(IPPROTO_TCP, idle) == 60
 
 
 async def test_connections_to_a_database_that_never_answers_are_broken_off_at_the_end(
