@@ -230,10 +230,11 @@ async def test_a_pool_that_the_server_cannot_serve_is_warned_of_once(
 
 async def test_a_request_that_finds_no_slot_on_the_server_is_a_503(client: AsyncClient) -> None:
     url = get_settings().database_url
-    await on_server(url, "CREATE ROLE crowded LOGIN PASSWORD 'x' CONNECTION LIMIT 1")
+    role = f"crowded_{url.database}"  # roles are the server's, not the database's
+    await on_server(url, f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT 1")
     try:
         await sessionmanager.close()
-        crowded = {"database_url": url.set(username="crowded", password="x"), "database_connect_timeout": 0.2}
+        crowded = {"database_url": url.set(username=role, password="x"), "database_connect_timeout": 0.2}
         sessionmanager.init_db(get_settings().model_copy(update=crowded))
         served, refused = await asyncio.gather(
             client.get("/test/sleep", params={"seconds": 1}), client.get("/test/schema")
@@ -241,5 +242,5 @@ async def test_a_request_that_finds_no_slot_on_the_server_is_a_503(client: Async
         assert sorted([served.status_code, refused.status_code]) == [200, 503]
     finally:
         await sessionmanager.close()
-        await on_server(url, "DROP ROLE crowded")
+        await on_server(url, f"DROP ROLE {role}")
         sessionmanager.init_db(get_settings())
