@@ -48,7 +48,7 @@ from app.database_url import parse_database_url
 from app.models import Base
 from dev.postgres import PostgresUnavailableError, running_postgres
 from tests.routes import app
-from tests.tools import on_server
+from tests.tools import on_server, text_of
 
 logging.getLogger("httpx2").setLevel("WARNING")  # a line for each request
 PROJECT = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def own_database() -> Generator[URL]:
     url = server.set(database=f"test_{secrets.token_hex(6)}")
     asyncio.run(on_server(server, f"CREATE DATABASE {url.database}"))
     try:
-        os.environ["DATABASE_URL"] = url.render_as_string(hide_password=False)
+        os.environ["DATABASE_URL"] = text_of(url)
         get_settings.cache_clear()
         command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
         yield url
