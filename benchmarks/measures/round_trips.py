@@ -8,7 +8,7 @@ from functools import partial
 
 import httpx2
 from sqlalchemy import make_url
-from tests.tools import proxied  # of the rendered project
+from tests.tools import proxied, text_of  # of the rendered project
 
 from benchmarks.database import fill
 from benchmarks.measures import Effort
@@ -42,9 +42,8 @@ async def count(contender: str) -> dict[str, float]:
 
         def requests() -> dict[str, float]:
             fill()
-            address = proxy.url.render_as_string(hide_password=False)
             with (
-                serving(contender, DATABASE_URL=address) as server,
+                serving(contender, DATABASE_URL=text_of(proxy.url)) as server,
                 httpx2.Client(base_url=server.url) as client,
             ):
                 return {kind: each(partial(send, client, kind)) for kind in WANTED}
