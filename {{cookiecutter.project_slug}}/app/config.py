@@ -1,11 +1,12 @@
-"""Settings: the defaults were answered when the project was rendered, the environment and `.env` override them."""
+"""The settings. The environment and `.env` override the defaults, some of which you answered."""
 
+import re
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL
 
@@ -43,6 +44,25 @@ def check_optional_url(text: object) -> URL | None:
     return None if text in (None, "none") else parse_database_url(text)
 
 
+def check_pool_recycle(seconds: int) -> int:
+    """Return after how many seconds a connection is replaced. 0 would open one for each use."""
+    if seconds == -1 or seconds >= 1:
+        return seconds
+    raise ValueError("Input should be -1 or greater than 0")
+
+
+def check_origins(value: object) -> list[str]:
+    """Return the origins, given as a list or separated by commas."""
+    given = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, list) else []
+    origins = [str(origin).strip() for origin in given if str(origin).strip()]
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s*]+", origin):
+            raise ValueError(f"{origin!r} is no origin. Expected https://example.com, without a path, or *.")
+    return origins
+
+
+Origins = Annotated[list[str], NoDecode, BeforeValidator(check_origins)]
+PoolRecycle = Annotated[int, AfterValidator(check_pool_recycle)]
 OptionalURL = Annotated[URL | None, NoDecode, PlainValidator(check_optional_url)]
 
 
@@ -60,8 +80,9 @@ class Settings(BaseSettings):
     database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)]
     database_schema: Annotated[str, AfterValidator(check_schema)] = DATABASE_SCHEMA
 
+    database_owner_url: OptionalURL = None  # for migrations alone: the role that owns the schema
     database_pgbouncer: bool = False  # DATABASE_URL leads through PgBouncer in transaction mode
-    database_direct_url: OptionalURL = None  # past PgBouncer, for migrations and scripts
+    database_direct_url: OptionalURL = None  # past PgBouncer, for scripts and migrations
     database_replica_url: OptionalURL = None  # where ReadSessionDep reads
     database_replica_fallback: bool = True  # to DATABASE_URL while the replica is away
 
@@ -71,29 +92,41 @@ class Settings(BaseSettings):
     database_lock_timeout: float = Field(5, ge=0, le=86_400)
     database_idle_transaction_timeout: float = Field(30, ge=0, le=86_400)
 
-    # Of each worker: it holds at most pool size + max overflow connections.
+    # A worker holds at most pool size + max overflow connections to write, and read pool size to read.
     database_pool_size: int = Field({{ cookiecutter.pool_size | int }}, ge=1, le=10_000)
     database_max_overflow: int = Field({{ cookiecutter.max_overflow | int }}, ge=0, le=10_000)
+    database_read_pool_size: int = Field(10, ge=1, le=10_000)
     database_pool_timeout: float = Field({{ cookiecutter.pool_timeout | int }}, gt=0, le=600)  # seconds
-    database_pool_recycle: int = Field({{ cookiecutter.pool_recycle | int }}, ge=-1)  # seconds; -1: never
+    database_pool_recycle: PoolRecycle = {{ cookiecutter.pool_recycle | int }}  # seconds; -1: never
     database_pool_pre_ping: bool = {{ cookiecutter.pool_pre_ping == "yes" }}
 
     web_concurrency: int = Field(1, ge=1)  # workers; uvicorn reads the same variable
     max_body_size: int = Field(1_048_576, ge=0)  # bytes
+    cors_origins: Origins = []  # whose pages may call the service, separated by commas; *: all
     docs: bool = True  # /docs, /redoc and /openapi.json
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def for_script(self) -> Self:
-        """Return the settings of a script: straight to the primary, and as long as it takes.
+        """Return the settings of a script: straight to the primary, without time limits.
 
-        Where PgBouncer is on the way and no DATABASE_DIRECT_URL leads past it, the timeouts stay.
+        With PgBouncer and without DATABASE_DIRECT_URL the time limits stay: the role has them.
         """
         timeouts = ("statement_timeout", "lock_timeout", "idle_transaction_timeout")
         changes: dict[str, object] = {f"database_{name}": 0 for name in timeouts}
-        changes["database_replica_url"] = None
+        changes |= {"database_replica_url": None, "database_owner_url": None}
         if self.database_direct_url:
             changes |= {"database_url": self.database_direct_url, "database_pgbouncer": False}
         return self.model_copy(update=changes)
+
+    def for_migrations(self) -> Self:
+        """Return the settings of Alembic: those of a script, with the role that owns the schema.
+
+        The limit on waiting for a lock stays: the service would wait in line behind the migration.
+        """
+        changes: dict[str, object] = {"database_lock_timeout": self.database_lock_timeout}
+        if self.database_owner_url:
+            changes |= {"database_url": self.database_owner_url, "database_pgbouncer": False}
+        return self.for_script().model_copy(update=changes)
 
 
 @cache

@@ -17,12 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.schema import CreateSchema
 
 from app.config import get_settings
-from app.connection import connect_args, quoted_schema, server_settings
-from app.models import Base
+from app.db import Base, import_models
+from app.db.connection import connect_args, quoted_schema, server_settings
 
-# A migration takes as long as it does, but does not wait long for a lock: the service would queue behind it.
-LOCK_TIMEOUT = {"database_lock_timeout": get_settings().database_lock_timeout}
-SETTINGS = get_settings().for_script().model_copy(update=LOCK_TIMEOUT)
+import_models()  # of every folder in app/
+SETTINGS = get_settings().for_migrations()
 SCHEMA = SETTINGS.database_schema
 NONE: Any = None  # what `to_metadata` takes for "no schema", though its annotation does not say so
 CURRENT_DATABASE = text("SELECT current_database()")

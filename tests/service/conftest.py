@@ -1,0 +1,111 @@
+"""What the tests run on: a PostgreSQL server of their own, or the one that TEST_DATABASE_URL names.
+
+Each worker creates a database there, migrates it and drops it. The database in DATABASE_URL is never used:
+the settings are overwritten here, before anything reads them.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+for name in [name for name in os.environ if name.startswith("OTEL_")]:
+    del os.environ[name]  # tests are not reported
+os.environ.update(  # whatever was answered, and whatever is in .env
+    DATABASE_URL="postgresql://nobody@never-used.invalid/nothing",
+    DATABASE_CONNECT_TIMEOUT="2",
+    DATABASE_STATEMENT_TIMEOUT="10",
+    DATABASE_LOCK_TIMEOUT="5",
+    DATABASE_IDLE_TRANSACTION_TIMEOUT="30",
+    DATABASE_POOL_SIZE="10",
+    DATABASE_MAX_OVERFLOW="0",
+    DATABASE_POOL_TIMEOUT="5",
+    DATABASE_POOL_RECYCLE="1800",
+    DATABASE_POOL_PRE_PING="false",
+    DATABASE_PGBOUNCER="false",
+    DATABASE_DIRECT_URL="none",
+    DATABASE_OWNER_URL="none",
+    DATABASE_READ_POOL_SIZE="10",
+    CORS_ORIGINS="",
+    DATABASE_REPLICA_URL="none",
+    DATABASE_REPLICA_FALLBACK="true",
+    MAX_BODY_SIZE="1048576",
+    DOCS="true",
+    LOG_LEVEL="INFO",
+    WEB_CONCURRENCY="1",
+)
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from httpx2 import ASGITransport, AsyncClient
+from sqlalchemy import URL, text
+
+from app.config import get_settings
+from app.database_url import parse_database_url
+from app.db import Base, DatabaseSessionManager, sessionmanager
+from dev.postgres import PostgresUnavailableError, running_postgres
+from service.routes import app
+from service.tools import PROJECT, on_server, text_of
+
+logging.getLogger("httpx2").setLevel("WARNING")  # a line for each request
+NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start the server, once: the workers of xdist inherit the variable."""
+    if os.environ.get("TEST_DATABASE_URL"):
+        return
+    stack = ExitStack()
+    session.config.add_cleanup(stack.close)
+    home = stack.enter_context(TemporaryDirectory(prefix="postgres-"))
+    try:
+        os.environ["TEST_DATABASE_URL"] = stack.enter_context(running_postgres(Path(home), *NOT_DURABLE))
+    except PostgresUnavailableError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    stack.callback(os.environ.pop, "TEST_DATABASE_URL")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_database() -> Generator[URL]:
+    """Create, migrate and finally drop the database of this worker; DATABASE_URL names it meanwhile."""
+    server = parse_database_url(os.environ["TEST_DATABASE_URL"])
+    url = server.set(database=f"test_{secrets.token_hex(6)}")
+    asyncio.run(on_server(server, f"CREATE DATABASE {url.database}"))
+    try:
+        os.environ["DATABASE_URL"] = text_of(url)
+        get_settings.cache_clear()
+        command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
+        yield url
+    finally:
+        asyncio.run(on_server(server, f"DROP DATABASE {url.database} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def database() -> AsyncGenerator[DatabaseSessionManager]:
+    """Initialise the session manager; afterwards empty the tables, which tests really commit to."""
+    sessionmanager.init_db(get_settings())
+    try:
+        yield sessionmanager
+    finally:
+        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+        async with sessionmanager.session() as session:
+            await session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        await sessionmanager.close()
+
+
+@pytest.fixture
+async def client(database: DatabaseSessionManager) -> AsyncGenerator[AsyncClient]:
+    """A client of the application in this process; its requests go through the real get_db."""
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run the tests, and each test's fixtures, on asyncio."""
+    return "asyncio"

@@ -1,0 +1,162 @@
+"""Logs of a server that is not on a terminal: JSON, a line for each failure, nobody's data in them."""
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+import uuid
+from contextlib import suppress
+
+import pytest
+from httpx2 import AsyncClient
+from sqlalchemy import URL, text
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, StatementError
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+from app.config import get_settings
+from app.db import DatabaseSessionManager
+from app.web.errors import cause_of
+from app.db.errors import ReadOnlySessionError
+from app.users.models import User
+from service.tools import PROJECT, run, served, wait_for
+
+pytestmark = pytest.mark.faults
+
+
+async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
+    database: DatabaseSessionManager,
+) -> None:
+    failures = {
+        "POST /test/not-null": "500, NotNullViolationError 23502: null value in column",
+        "POST /test/wrong-type": "500, DataError 22000",
+        "POST /test/raise": "500, ValueError < KeyError",
+        "GET /test/sleep": "503, QueryCanceledError 57014: canceling statement due to statement timeout",
+        "POST /test/killed-before-commit": "503, ",
+        "POST /test/background-failure": "the response had begun, RuntimeError < NotNullViolationError 23502",
+    }
+    with served(DATABASE_STATEMENT_TIMEOUT="0.5") as server:
+        async with AsyncClient(base_url=server.url) as client:
+            for request, cause in failures.items():
+                method, path = request.split()
+                request_id = uuid.uuid4().hex
+                parameters = {"seconds": 5} if path == "/test/sleep" else {}
+                await client.request(
+                    method, path, params=parameters, json="hunter2", headers={"x-request-id": request_id}
+                )
+                # Some of it happens after the response.
+                await asyncio.to_thread(wait_for, lambda: f"{request}: {cause}" in server.log)  # noqa: B023
+                lines = [json.loads(line) for line in server.log.splitlines()]
+                [line] = [
+                    line
+                    for line in lines
+                    if line["request_id"] == request_id and line["name"] != "uvicorn.access"
+                ]
+                assert f"{request}: {cause}" in line["message"]
+                assert line["level"] == ("WARNING" if cause.startswith("503") else "ERROR")
+            await client.post("/test/forgotten-task", json="hunter2")
+            assert "Task exception was never retrieved" in server.log
+            assert server.tracebacks
+        password = get_settings().database_url.password
+        assert password is not None
+        for secret in ("hunter2", password, "Traceback"):
+            assert secret not in server.log
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other terminals")
+def test_on_a_terminal_the_logs_are_text(own_database: URL) -> None:
+    terminal, stderr = pty.openpty()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "service.routes:app", "--port", "0"], cwd=PROJECT, stderr=stderr
+    )
+    os.close(stderr)
+    try:
+        log = ""
+        while "Application startup complete" not in log:
+            log += os.read(terminal, 1_000).decode()
+        assert "{" not in log
+        assert "[-]" not in log  # as uvicorn, or `fastapi dev`, shows them
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        os.close(terminal)
+
+
+@pytest.mark.parametrize("logger", ["app.main", "uvicorn.error", "uvicorn.access"])
+def test_the_level_is_that_of_all_logs(logger: str) -> None:
+    said = run(
+        "-c",
+        "import logging, uvicorn.config; uvicorn.Config('any:one').configure_logging(); "
+        "from app.web.logs import configure_logging; configure_logging('WARNING'); "
+        f"logging.getLogger('{logger}').info('news'); logging.getLogger('{logger}').warning('alarm')",
+    ).stderr
+    assert "alarm" in said
+    assert "news" not in said
+
+
+def test_a_cycle_of_errors_has_an_end() -> None:
+    first, second = ValueError(), KeyError()
+    first.__context__, second.__context__ = second, first
+    group = ExceptionGroup("", [first])
+    second.__cause__ = group
+    assert cause_of(first) == "ValueError < KeyError < ExceptionGroup"
+
+
+def test_what_a_statement_was_given_is_not_in_its_cause() -> None:
+    wrong = StatementError("'hunter2' is not among the defined values", None, None, LookupError("hunter2"))
+    assert cause_of(wrong) == "StatementError"
+    assert "hunter2" not in cause_of(ReadOnlySessionError("INSERT INTO users VALUES ('hunter2')"))
+
+
+async def test_an_error_that_was_caught_is_not_quoted_by_the_next(database: DatabaseSessionManager) -> None:
+    async def catch() -> None:
+        async with database.session() as session:
+            session.add(User(email=["hunter2"]))
+            with suppress(DBAPIError):
+                await session.flush()
+
+    with pytest.raises(PendingRollbackError, match="hunter2") as error:
+        await catch()
+    assert cause_of(error.value) == "PendingRollbackError"
+
+
+async def test_a_message_that_quotes_what_was_sent_is_not_in_the_cause(
+    database: DatabaseSessionManager,
+) -> None:
+    with pytest.raises(DBAPIError) as error:
+        async with database.session() as session:
+            await session.execute(text("SELECT to_tsquery('simple', :words)"), {"words": "hunter2 &&& ("})
+    assert cause_of(error.value) == "PostgresSyntaxError 42601"
+    with pytest.raises(DBAPIError) as error:
+        async with database.session() as session:
+            await session.execute(text("SELECT :word FROM missing"), {"word": "hunter2"})
+    assert cause_of(error.value) == 'UndefinedTableError 42P01: relation "missing" does not exist'
+
+
+def test_a_websocket_that_fails_is_one_line() -> None:
+    with served() as server:
+        uri = server.url.replace("http", "ws") + "/test/websocket"
+        with connect(uri) as socket:
+            socket.send("hunter2")
+            with pytest.raises(ConnectionClosedError):
+                socket.recv()
+        assert server.log.count('"ERROR"') == 1
+        assert "WEBSOCKET /test/websocket: 500, ValueError" in server.log
+        assert "hunter2" not in server.log
+
+
+async def test_no_error_message_holds_a_parameter(database: DatabaseSessionManager) -> None:
+    async with database.read_session() as session:
+        with pytest.raises(DBAPIError) as raised:
+            await session.execute(text("SELECT 1 / 0, CAST(:name AS text)"), {"name": "hunter2"})
+    assert "hunter2" not in str(raised.value)
+
+
+async def test_the_documentation_can_be_switched_off(database: DatabaseSessionManager) -> None:
+    with served(DOCS="false") as server:
+        async with AsyncClient(base_url=server.url) as client:
+            for path in ("/docs", "/redoc", "/openapi.json"):
+                assert (await client.get(path)).status_code == 404
+            assert (await client.get("/health/ready")).status_code == 200

@@ -1,0 +1,273 @@
+"""The application with a few more routes, which do what its own routes have no reason to do."""
+
+import asyncio
+import gc
+import os
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Annotated, Any
+
+from fastapi import BackgroundTasks, Body, HTTPException, Request, WebSocket
+from fastapi.responses import StreamingResponse
+from sqlalchemy import AsyncAdaptedQueuePool, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.util import ScopedRegistry
+
+from app.db import ReadSessionDep, SessionDep, sessionmanager
+from app.main import app
+from app.users.models import User
+
+__all__ = ["app"]
+
+
+@app.post("/test/raise-after-flush")
+async def raise_after_flush(session: SessionDep) -> None:
+    session.add(User(email="flushed@example.com"))
+    await session.flush()
+    raise HTTPException(418)
+
+
+@app.post("/test/catch-and-go-on")
+async def catch_and_go_on(session: SessionDep, statement: Annotated[str, Body()]) -> None:
+    session.add(User(email="lost@example.com"))
+    await session.flush()
+    with suppress(DBAPIError):  # the mistake that the test is about
+        await session.execute(text(statement))
+
+
+@app.get("/test/sleep")
+async def sleep(session: SessionDep, seconds: float) -> None:
+    await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+
+
+@app.get("/test/idle")
+async def idle(session: SessionDep, seconds: float) -> None:
+    await session.execute(text("SELECT 1"))
+    await asyncio.sleep(seconds)
+    await session.execute(text("SELECT 1"))
+
+
+@app.post("/test/killed-before-commit")
+async def killed_before_commit(session: SessionDep) -> None:
+    session.add(User(email="lost@example.com"))
+    await session.flush()
+    await kill(session)
+
+
+@app.post("/test/killed-before-statement")
+async def killed_before_statement(session: SessionDep) -> None:
+    session.add(User(email="lost@example.com"))
+    await session.flush()
+    await kill(session)
+    await session.execute(text("SELECT 1"))
+
+
+@app.post("/test/killed-while-streaming")
+async def killed_while_streaming(session: SessionDep) -> None:
+    session.add(User(email="lost@example.com"))
+    await session.flush()
+    rows = await session.stream(text("SELECT pg_backend_pid() FROM generate_series(1, 1000)"))
+    await terminate((await anext(aiter(rows)))[0])
+    async for _ in rows:
+        pass
+
+
+@app.post("/test/killed-in-a-group")
+async def killed_in_a_group() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(2):
+            tasks.create_task(add_and_be_killed())
+
+
+async def add_and_be_killed() -> None:
+    async with sessionmanager.session() as session:
+        session.add(User(email=f"{uuid.uuid4()}@example.com"))
+        await session.flush()
+        await kill(session)
+
+
+async def kill(session: AsyncSession) -> None:
+    await terminate(await session.scalar(text("SELECT pg_backend_pid()")))
+
+
+async def terminate(backend: int) -> None:
+    async with sessionmanager.engine.connect() as other:
+        await other.execute(text(f"SELECT pg_terminate_backend({backend}, 1000)"))
+
+
+@app.post("/test/not-null")
+async def not_null(session: SessionDep, name: Annotated[str, Body()]) -> None:
+    await session.execute(text("INSERT INTO users (full_name) VALUES (:name)"), {"name": name})
+
+
+@app.post("/test/wrong-type")
+async def wrong_type(session: SessionDep, number: Annotated[str, Body()]) -> None:
+    await session.execute(text("SELECT * FROM users WHERE id = :id"), {"id": number})
+
+
+@app.post("/test/raise")
+async def unexpected(name: Annotated[str, Body()]) -> None:
+    try:
+        os.environ[name]
+    except KeyError as error:
+        raise ValueError(name) from error
+
+
+@app.post("/test/upload")
+async def upload(request: Request) -> int:
+    return len(await request.body())
+
+
+@app.post("/test/status/{status}")
+async def status(status: int, detail: Annotated[Any, Body()]) -> None:
+    raise HTTPException(status, detail)
+
+
+@app.post("/test/background-failure")
+async def background_failure(tasks: BackgroundTasks, name: Annotated[str, Body()]) -> None:
+    async def fail() -> None:
+        async with sessionmanager.session() as session:
+            await session.execute(text("INSERT INTO users (full_name) VALUES (:name)"), {"name": name})
+
+    tasks.add_task(fail)
+
+
+@app.post("/test/forgotten-task")
+async def forgotten_task(name: Annotated[str, Body()]) -> None:
+    async def fail() -> None:
+        raise ValueError(name)
+
+    task = asyncio.create_task(fail())
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+
+
+@app.get("/test/leave-while-executing")
+async def leave_while_executing(session: ReadSessionDep) -> None:
+    """Raise while another task uses the session, which is a mistake."""
+
+    async def fail() -> None:
+        await asyncio.sleep(0.02)
+        raise HTTPException(418)
+
+    await asyncio.gather(session.execute(text("SELECT pg_sleep(0.1)")), fail())
+
+
+@app.post("/test/killed-before-error")
+async def killed_before_error(session: SessionDep) -> None:
+    await kill(session)
+    raise HTTPException(418)
+
+
+@app.get("/test/slow-stream")
+async def slow_stream(session: SessionDep) -> None:
+    rows = await session.stream(text("SELECT pg_sleep(0.01) FROM generate_series(1, 1000)"))
+    async for _ in rows:
+        pass
+
+
+@app.websocket("/test/websocket")
+async def websocket(socket: WebSocket) -> None:
+    await socket.accept()
+    raise ValueError(await socket.receive_text())
+
+
+@app.get("/test/gather")
+async def gather(session: SessionDep) -> None:
+    """Use one session in several tasks, which is a mistake."""
+    await asyncio.gather(*[session.execute(text("SELECT pg_sleep(0.01)")) for _ in range(3)])
+
+
+@app.get("/test/stream")
+async def stream() -> StreamingResponse:
+    """Stream without end, from a session that is as long."""
+
+    async def lines() -> AsyncGenerator[str]:
+        async with sessionmanager.session() as session:
+            yield "first\n"
+            await session.execute(text("SELECT pg_sleep(60)"))
+
+    return StreamingResponse(lines())
+
+
+@app.post("/test/export")
+@app.get("/test/export")
+async def export() -> StreamingResponse:
+    """Stream what a query finds, row by row: the body has a session of its own, for as long as it takes."""
+
+    async def lines() -> AsyncGenerator[str]:
+        async with sessionmanager.session() as session:
+            async for user in await session.stream_scalars(select(User).order_by(User.id)):
+                yield f"{user.email}\n"
+
+    return StreamingResponse(lines())
+
+
+@app.post("/test/background")
+async def background(tasks: BackgroundTasks) -> None:
+    """Do something after the response, in a session of its own."""
+
+    async def add_user() -> None:
+        async with sessionmanager.session() as session:
+            session.add(User(email="background@example.com"))
+
+    tasks.add_task(add_user)
+
+
+@app.post("/test/background-with-the-session-of-the-request")
+async def background_with_the_session_of_the_request(session: SessionDep, tasks: BackgroundTasks) -> None:
+    async def add_user() -> None:
+        await session.execute(text("SELECT 1"))
+
+    tasks.add_task(add_user)
+
+
+@app.get("/test/schema")
+async def schema(session: ReadSessionDep) -> str | None:
+    found: str | None = await session.scalar(text("SELECT current_schema()"))
+    return found
+
+
+@app.get("/test/echo")
+async def echo(session: ReadSessionDep, name: str) -> list[str]:
+    """Ask the server, which takes its time, for the name and the schema."""
+    query = text("SELECT :name, current_schema() FROM pg_sleep(0.002)")
+    return list((await session.execute(query, {"name": name})).one())
+
+
+@app.get("/test/reads-replica")
+async def reads_replica(session: ReadSessionDep) -> bool:
+    return bool(await session.scalar(text("SELECT pg_is_in_recovery()")))
+
+
+@app.get("/test/users/{user_id}")
+async def read_after_write(user_id: int, session: SessionDep) -> str | None:
+    """Read what this client may have written a moment ago: not on a replica, which may be behind."""
+    return await session.scalar(select(User.email).where(User.id == user_id))
+
+
+@app.get("/test/telemetry")
+async def telemetry() -> dict[str, int | bool]:
+    """Tell what observes the engine, and whether FastAPI observes its requests."""
+    listeners: Any = sessionmanager.engine.sync_engine.dialect.dispatch
+    return {"engine": len(listeners.do_connect), "fastapi": app._native_telemetry.enabled()}
+
+
+@app.get("/test/open")
+async def still_open() -> dict[str, int]:
+    """Count what is open: tasks with a session, and connections that are not in the pool."""
+    await asyncio.sleep(0)
+    return open_now()
+
+
+def open_now() -> dict[str, int]:
+    """Count the tasks that have a session and the connections that are checked out."""
+    pools = [sessionmanager.engine.pool, sessionmanager.read_engine.pool]
+    registries = [sessionmanager._units.registry, sessionmanager._readers.registry]
+    return {
+        "sessions": sum(len(registry.registry) for registry in registries if isinstance(registry, ScopedRegistry)),
+        "connections": sum(pool.checkedout() for pool in pools if isinstance(pool, AsyncAdaptedQueuePool)),
+    }

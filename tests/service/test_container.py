@@ -1,0 +1,185 @@
+"""What the Dockerfile and compose.yaml say is true of the service. No container is run."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.config import Settings
+from app.database_url import parse_database_url
+from app.main import app
+from service.tools import PROJECT, Server, url_of, wait_for
+
+DOCKERFILE = (PROJECT / "Dockerfile").read_text().replace("\\\n", "")
+SERVICES: dict[str, Any] = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]
+IN_THE_IMAGE = ["uv.lock", "pyproject.toml", "app/main.py", "app/routers/users.py", "migrations/env.py"]
+NOT_IN_THE_IMAGE = [
+    *(".env", ".git/config", ".postgres/password", ".venv/bin/python", ".mypy_cache/x", "app/.env"),
+    *("tests/tools.py", "dev/postgres.py", "README.md", "compose.yaml", "notes.txt", "other/app/x.py"),
+    *("app/__pycache__/main.cpython-313.pyc", "app/routers/__pycache__/users.cpython-313.pyc"),
+]
+
+
+def command(instruction: str) -> list[str]:
+    """Return the command of the instruction that has one in exec form."""
+    [found] = re.findall(rf"^{instruction}\b.*?(\[.+\])$", DOCKERFILE, re.MULTILINE)
+    words: list[str] = json.loads(found)
+    return words
+
+
+SERVE, ASK = command("CMD"), command("HEALTHCHECK")
+
+
+def grace() -> float:
+    """Return for how many seconds uvicorn waits for what is open."""
+    return float(SERVE[SERVE.index("--timeout-graceful-shutdown") + 1])
+
+
+def filled_in(value: str, **variables: str) -> str:
+    """Return the value as compose reads it under these variables: `${NAME:-default}`, `${NAME:?message}`."""
+    pattern = r"\$\{(\w+):(?:-([^}]*)|\?[^}]*)\}"
+    return re.sub(pattern, lambda found: variables.get(found[1]) or found[2], value)
+
+
+def is_sent(path: str) -> bool:
+    """Tell whether `.dockerignore` lets the file through: the last line that fits it or its folder counts."""
+    sent = True
+    for line in (PROJECT / ".dockerignore").read_text().splitlines():
+        pattern = re.escape(line.removeprefix("!").rstrip("/"))
+        pattern = pattern.replace(r"\*\*/", "(.*/)?").replace(r"\*", "[^/]*")
+        if line and not line.startswith("#") and re.fullmatch(f"{pattern}(/.*)?", path):
+            sent = line.startswith("!")
+    return sent
+
+
+@contextmanager
+def serving(folder: Path) -> Generator[Server]:
+    """Run the image's command, on a free port of this machine alone."""
+    address = {"0.0.0.0": "127.0.0.1", "8000": "0"}
+    program = shutil.which(SERVE[0], path=Path(sys.executable).parent)
+    assert program is not None
+    with (folder / "log").open("wb") as log:
+        arguments = [program, *(address.get(word, word) for word in SERVE[1:])]
+        process = subprocess.Popen(arguments, cwd=PROJECT, stdout=log, stderr=log)
+    server = Server("", process, folder / "log")
+    try:
+        server.url = wait_for(lambda: url_of(server))
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_healthy(server: Server, **environment: str) -> bool:
+    """Ask as the HEALTHCHECK does."""
+    words = [word.replace("http://127.0.0.1:8000", server.url) for word in ASK]
+    assert words != ASK
+    assert words[0] == "python"
+    done = subprocess.run(
+        [sys.executable, *words[1:]], env=os.environ | environment, capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux's, and so are the signals")
+def test_the_command_serves_is_found_healthy_and_ends_in_time(own_database: object, tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert is_healthy(server)
+        assert is_healthy(server, http_proxy="http://127.0.0.1:9")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=grace()) in (0, -signal.SIGTERM)
+        assert "Application shutdown complete" in server.log
+        assert not is_healthy(server)
+
+
+def test_the_healthcheck_asks_a_route_that_does_not_need_the_database() -> None:
+    [path] = re.findall(r"http://127\.0\.0\.1:8000(/[\w/]+)", " ".join(ASK))
+    assert path == app.url_path_for("live")
+
+
+def test_what_listens_where_is_told_the_same_everywhere() -> None:
+    port = SERVE[SERVE.index("--port") + 1]
+    assert re.findall(r"^EXPOSE (\d+)$", DOCKERFILE, re.MULTILINE) == [port]
+    assert SERVICES["api"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_uvicorn_gives_up_before_it_is_killed() -> None:
+    seconds = float(SERVICES["api"]["stop_grace_period"].removesuffix("s"))
+    assert grace() + 5 <= seconds
+
+
+def test_only_what_the_image_is_made_from_is_sent_to_the_build() -> None:
+    assert [path for path in IN_THE_IMAGE if not is_sent(path)] == []
+    assert [path for path in NOT_IN_THE_IMAGE if is_sent(path)] == []
+
+
+def test_the_image_runs_as_a_user_that_is_not_root_and_has_a_number() -> None:
+    assert int(re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)[-1]) > 0
+
+
+@pytest.mark.parametrize("service", ["api", "migrate"])
+def test_the_service_reads_every_variable_that_it_is_given(service: str) -> None:
+    settings = {name.upper() for name in Settings.model_fields}
+    assert set(SERVICES[service]["environment"]) <= settings
+
+
+@pytest.mark.parametrize("service", ["api", "migrate"])
+@pytest.mark.parametrize("password", ["0af3", "p@ss:w/o?r#d [&$\"'\\ é"])
+def test_the_service_reaches_the_database_of_the_composition(service: str, password: str) -> None:
+    value = SERVICES[service]["environment"]["DATABASE_URL"]
+    url = parse_database_url(filled_in(value, POSTGRES_PASSWORD=password))
+    database = SERVICES["database"]["environment"]
+    assert (url.host, url.port, url.password) == ("database", 5432, password)
+    assert (url.username, url.database) == (database["POSTGRES_USER"], database["POSTGRES_DB"])
+
+
+def test_the_service_reaches_pgbouncer_if_told_so_and_migrations_never_do() -> None:
+    told = {"POSTGRES_PASSWORD": "0af3", "POSTGRES_HOST": "pgbouncer", "DATABASE_PGBOUNCER": "true"}
+    hosts = {
+        service: parse_database_url(filled_in(SERVICES[service]["environment"]["DATABASE_URL"], **told)).host
+        for service in ("api", "migrate")
+    }
+    assert hosts == {"api": "pgbouncer", "migrate": "database"}
+    migrate = SERVICES["migrate"]["environment"]
+    assert migrate["DATABASE_DIRECT_URL"] == migrate["DATABASE_URL"]
+    assert filled_in(migrate["DATABASE_PGBOUNCER"], **told) == "true"  # it gives the role its settings
+    assert filled_in(SERVICES["api"]["environment"]["DATABASE_PGBOUNCER"], **told) == "true"
+    pgbouncer = SERVICES["pgbouncer"]["environment"]
+    database = SERVICES["database"]["environment"]
+    assert (pgbouncer["DB_HOST"], pgbouncer["POOL_MODE"]) == ("database", "transaction")
+    assert [pgbouncer[f"DB_{name}"] for name in ("USER", "NAME", "PASSWORD")] == [
+        database[f"POSTGRES_{name}"] for name in ("USER", "DB", "PASSWORD")
+    ]
+
+
+def test_no_password_is_written_down() -> None:
+    text = (PROJECT / "compose.yaml").read_text()
+    values = re.findall(r"PASSWORD: (.+)|://\w+:(.+?)@", text)
+    assert len(values) == 4
+    assert {"".join(value) for value in values} == {"${POSTGRES_PASSWORD:?set it in .env}"}
+
+
+def test_the_service_waits_for_the_migrations_and_they_for_the_database() -> None:
+    def conditions(service: str) -> dict[str, str]:
+        return {name: on["condition"] for name, on in SERVICES[service]["depends_on"].items()}
+
+    assert conditions("migrate") == {"database": "service_healthy"}
+    assert conditions("api")["migrate"] == "service_completed_successfully"
+    assert SERVICES["database"]["healthcheck"]["test"][1] == "pg_isready"
+
+
+@pytest.mark.parametrize("service", ["api", "migrate"])
+def test_what_is_ours_is_locked_down(service: str) -> None:
+    assert SERVICES[service]["read_only"] is True
+    assert SERVICES[service]["cap_drop"] == ["ALL"]
+    assert SERVICES[service]["security_opt"] == ["no-new-privileges:true"]

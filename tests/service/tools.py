@@ -1,0 +1,214 @@
+"""What several tests need."""
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import httpx2
+from httpx2 import TransportError
+from sqlalchemy import URL, NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import app
+from app.config import get_settings
+from app.db.connection import quoted_schema
+
+PROJECT = Path(app.__file__).parents[1]  # the rendered project
+HOUSE = Path(__file__).parents[1]  # the package of these tests is in it
+Found = TypeVar("Found")
+# What PostgreSQL says to who connects while it is stopped: the kind of message, its length, its fields.
+FIELDS = b"SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+SHUTDOWN = b"E" + (len(FIELDS) + 4).to_bytes(4, "big") + FIELDS
+
+
+def text_of(url: URL) -> str:
+    """Return the URL with its password, as a variable has it."""
+    return url.render_as_string(hide_password=False)
+
+
+async def on_server(url: URL, statement: str) -> Any:
+    """Run one statement on a connection of its own, outside any transaction; return its first value."""
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    async with engine.connect() as connection:
+        result = await connection.execute(text(statement))
+        return result.scalar() if result.returns_rows else None
+
+
+@asynccontextmanager
+async def slow_deletes(seconds: float) -> AsyncGenerator[None]:
+    """Make every DELETE of users take that long."""
+    url = get_settings().database_url
+    await on_server(
+        url,
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$",
+    )
+    users = f"{quoted_schema(get_settings())}.users"
+    await on_server(
+        url, f"CREATE TRIGGER dawdle BEFORE DELETE ON {users} FOR EACH STATEMENT EXECUTE FUNCTION dawdle()"
+    )
+    try:
+        yield
+    finally:
+        await on_server(url, "DROP FUNCTION dawdle CASCADE")
+
+
+@dataclass
+class Proxy:
+    """Stands between a client and the server; counts how often the client spoke and waited for an answer."""
+
+    url: URL
+    round_trips: int = 0
+    refusing: int = 0  # so many connections are told that the server is being stopped
+    flowing: asyncio.Event = field(
+        default_factory=asyncio.Event
+    )  # cleared: it takes everything, passes nothing on
+
+
+@asynccontextmanager
+async def proxied(url: URL) -> AsyncGenerator[Proxy]:
+    """Put a proxy before the server that `url` names."""
+
+    connections: set[asyncio.Task[None] | None] = set()
+
+    async def forward(client: StreamReader, client_out: StreamWriter) -> None:
+        if proxy.refusing:
+            proxy.refusing -= 1
+            await client.read(65536)
+            client_out.write(SHUTDOWN)
+            client_out.close()
+            return
+        connections.add(asyncio.current_task())
+        server, server_out = await asyncio.open_connection(url.host, url.port or 5432)
+        answered = True
+
+        async def requests() -> None:
+            nonlocal answered
+            while data := await client.read(65536):
+                proxy.round_trips += answered
+                answered = False
+                await proxy.flowing.wait()
+                server_out.write(data)
+            server_out.close()
+
+        async def answers() -> None:
+            nonlocal answered
+            while data := await server.read(65536):
+                answered = True
+                await proxy.flowing.wait()
+                client_out.write(data)
+            client_out.close()
+
+        try:
+            await asyncio.gather(requests(), answers(), return_exceptions=True)
+        finally:
+            server_out.close()
+            client_out.close()
+
+    async with await asyncio.start_server(forward, "127.0.0.1", 0) as listener:
+        proxy = Proxy(url.set(host="127.0.0.1", port=listener.sockets[0].getsockname()[1]))
+        proxy.flowing.set()
+        yield proxy
+        for connection in filter(None, connections):
+            connection.cancel()
+        await asyncio.gather(*filter(None, connections), return_exceptions=True)
+
+
+def answers(port: int) -> bool:
+    """Tell whether somebody listens on the port."""
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python ARGUMENTS` in the project, with these variables besides the test's own."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=PROJECT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@dataclass
+class Server:
+    """A server process of the tests' application."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self.log_file.read_text()
+
+    @property
+    def tracebacks(self) -> list[str]:
+        """The lines of its log that have one: it was surprised. In a line of JSON it is `exc_info`."""
+        return [line for line in self.log.splitlines() if '"exc_info"' in line or "Traceback" in line]
+
+
+@contextmanager
+def served(*options: str, **environment: str) -> Generator[Server]:
+    """Serve the tests' application from a process of its own, on a free port; the options are uvicorn's."""
+    with TemporaryDirectory() as folder:
+        log_file = Path(folder) / "log"
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "uvicorn", "service.routes:app", "--port", "0", *options],
+                cwd=PROJECT,
+                env={**os.environ, **environment},
+                stdout=log,
+                stderr=log,
+            )
+        server = Server("", process, log_file)
+        try:
+            server.url = wait_for(lambda: url_of(server))
+            yield server
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def url_of(server: Server) -> str | None:
+    """Return where the server listens, once it answers."""
+    assert server.process.poll() is None, server.log
+    if started := re.search(r"running on (http://[\d.:]+)", server.log):
+        with suppress(TransportError):
+            httpx2.get(f"{started[1]}/health/live")
+            return started[1]
+    return None
+
+
+async def eventually(look: Callable[[], Awaitable[bool]], seconds: float = 30) -> bool:
+    """Look until it is so, and tell whether it ever was."""
+    end = time.monotonic() + seconds
+    while not (found := await look()) and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    return found
+
+
+def wait_for(look: Callable[[], Found | None], seconds: float = 30) -> Found:
+    """Look until something is found, and return it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"nothing within {seconds} s")

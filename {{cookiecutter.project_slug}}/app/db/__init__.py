@@ -1,0 +1,24 @@
+"""The database sessions: what a route, a script and a model need. The modules of this folder are private.
+
+In a route, `session: SessionDep` commits before the response is sent. `session: ReadSessionDep` reads.
+Elsewhere: `async with sessionmanager.session() as session:`.
+"""
+
+from app.db.base import Base, import_models
+from app.db.capacity import check_server
+from app.db.dependencies import ReadSessionDep, SessionDep, get_db, get_read_db
+from app.db.errors import SessionError
+from app.db.sessions import DatabaseSessionManager, sessionmanager
+
+__all__ = [
+    "Base",
+    "DatabaseSessionManager",
+    "ReadSessionDep",
+    "SessionDep",
+    "SessionError",
+    "check_server",
+    "get_db",
+    "get_read_db",
+    "import_models",
+    "sessionmanager",
+]

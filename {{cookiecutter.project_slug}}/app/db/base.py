@@ -1,0 +1,37 @@
+"""What all models have in common."""
+
+import pkgutil
+from importlib import import_module
+
+from sqlalchemy import MetaData
+from sqlalchemy.orm import DeclarativeBase
+
+import app
+from app.config import get_settings
+
+
+class Base(DeclarativeBase):
+    """The base of all models. Every statement made from them names the configured schema."""
+
+    metadata = MetaData(
+        schema=get_settings().database_schema,
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        },
+    )
+    # A flush also reads what the server computed: ids, defaults, the values of `onupdate=func.now()`.
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 SQLAlchemy declares it so
+
+
+def import_models() -> None:
+    """Import the `models` module of every folder in `app/`.
+
+    Alembic then knows all tables, and a `relationship("Order")` finds the class in another folder.
+    """
+    for module in pkgutil.walk_packages(app.__path__, "app."):
+        if module.name.endswith(".models"):
+            import_module(module.name)

@@ -1,0 +1,65 @@
+"""The errors of a session that was used wrongly. The docstring of each is its message."""
+
+
+class SessionError(RuntimeError):
+    """The code that used a session is wrong."""
+
+    def __str__(self) -> str:
+        # `python -OO` takes the docstrings away: then the name of the class has to do.
+        return " ".join((self.__doc__ or type(self).__name__).split())
+
+
+class DatabaseNotInitializedError(SessionError):
+    """The database is not initialised. Call sessionmanager.init_db(get_settings()) first."""
+
+
+class UnitOfWorkOpenError(SessionError):
+    """A session() block is open around this request. It would commit after the response was sent.
+
+    Close the block before the request is handled.
+    """
+
+
+class JoinedBlockError(SessionError):
+    """This session() block is inside another one, so it cannot commit or roll back.
+
+    Both blocks share one transaction. It ends with the outer block. To undo a part, use begin_nested().
+    """
+
+
+class RollbackOnlyError(SessionError):
+    """Nothing was committed. A session() block inside this one raised, and its error was caught.
+
+    Do not catch the error. Or open the inner block inside `async with session.begin_nested():`, and catch the
+    error outside of that.
+    """
+
+
+class SharedSessionError(SessionError):
+    """This session is being used by another task. Open a session() in each task."""
+
+
+class NotFlushedError(SessionError):
+    """The response needs a value of the database, such as an id. Call `await session.flush()` first."""
+
+
+class ReadOnlySessionError(SessionError):
+    """A read session cannot write or lock rows.
+
+    To write, take SessionDep in a route, and sessionmanager.session() elsewhere.
+    """
+
+
+class ChangedObjectError(ReadOnlySessionError):
+    """An object that a read session loaded was changed. The change is not stored.
+
+    To write, take SessionDep in a route, and sessionmanager.session() elsewhere. If the route has a
+    SessionDep, load the object with that session: `user = await session.get(User, user.id)`.
+    """
+
+
+class TransactionNeededError(SessionError):
+    """A read session has no transaction, and stream(), yield_per and begin_nested() need one.
+
+    Take SessionDep in a route, and sessionmanager.session() elsewhere.
+    """

@@ -1,0 +1,149 @@
+"""The session manager. It gives each asyncio task one session, and ends that session with its block."""
+
+import asyncio
+from asyncio import current_task
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from sqlalchemy.exc import IllegalStateChangeError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
+
+from app.config import Settings
+from app.db.base import import_models
+from app.db.engine import create_engine, dispose
+from app.db.errors import DatabaseNotInitializedError, SessionError, UnitOfWorkOpenError
+from app.db.read import ReadSession, refuse_changes
+from app.db.unit import UnitOfWork, joined
+
+OPTIONS: dict[str, Any] = {
+    "autoflush": False,
+    "expire_on_commit": False,  # what was committed can be read, without a query, to make the response
+    "close_resets_only": False,  # a closed session raises: opened again, it would leak its connection
+}
+
+
+class DatabaseSessionManager:
+    """Owns the engines, and gives each asyncio task its own session for as long as the task needs it.
+
+    Before `init_db` and after `close` everything else raises `DatabaseNotInitializedError`.
+    """
+
+    _engine: AsyncEngine | None = None
+    _read_engine: AsyncEngine
+
+    def init_db(self, settings: Settings) -> None:
+        """Create the engines and the factories of their sessions. Connects to nothing yet.
+
+        Raises:
+            RuntimeError: it was called before, and `close` was not.
+        """
+        if self._engine is not None:
+            raise RuntimeError("The database is initialised already: call close() first.")
+        import_models()
+        self._engine, self._read_engine = create_engine(settings), create_engine(settings, read_only=True)
+        units = async_sessionmaker(self._engine, sync_session_class=UnitOfWork, **OPTIONS)
+        readers = async_sessionmaker(self._read_engine, sync_session_class=ReadSession, **OPTIONS)
+        self._units = async_scoped_session(units, scopefunc=current_task)
+        self._readers = async_scoped_session(readers, scopefunc=current_task)
+
+    async def close(self) -> None:
+        """Close the connections that are in the pools."""
+        engine, self._engine = self.engine, None
+        await dispose(engine, self._read_engine)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine of the sessions that write."""
+        if self._engine is None:
+            raise DatabaseNotInitializedError
+        return self._engine
+
+    @property
+    def read_engine(self) -> AsyncEngine:
+        """The engine of the sessions that read. It has connections of its own, without transactions."""
+        _ = self.engine  # raises if there is none
+        return self._read_engine
+
+    @property
+    def session_maker(self) -> async_sessionmaker[AsyncSession]:
+        """The factory of plain sessions, which you commit and close yourself."""
+        return async_sessionmaker(self.engine, **OPTIONS)
+
+    @asynccontextmanager
+    async def session(self, *, join: bool = True) -> AsyncGenerator[AsyncSession]:
+        """A unit of work: commits when the block succeeds, rolls back when it raises, always closes.
+
+        A block inside another of the same task joins it: one session, one transaction, one commit at the end
+        of the outer block. Another task gets a session of its own.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the commit failed; nothing was written, unless the connection
+                broke while the server was committing: then nobody knows.
+            RollbackOnlyError: a block that had joined failed, and its error was caught.
+            ChangedObjectError: an object of this task's read session was changed; nothing was written.
+            UnitOfWorkOpenError: there is a block to join, and `join` is false.
+        """
+        _ = self.engine  # raises if there is none
+        if self._units.registry.has():
+            if not join:
+                raise UnitOfWorkOpenError
+            with joined(self._units()) as session:
+                yield session
+            return
+        async with opened(self._units) as session:
+            yield session
+            if self._readers.registry.has():
+                refuse_changes(self._readers().sync_session)  # while nothing is committed
+            await session.commit()
+
+    @asynccontextmanager
+    async def read_session(self) -> AsyncGenerator[AsyncSession]:
+        """A session for queries, each of them one round trip; no transaction makes them agree.
+
+        It holds a connection only while a statement runs. Inside a unit of work of the same task it is that
+        unit's session, which sees its writes and may write.
+
+        Raises:
+            ReadOnlySessionError: a statement writes, or an object was changed.
+        """
+        _ = self.engine
+        if self._units.registry.has():
+            with joined(self._units()) as session:
+                yield session
+        elif self._readers.registry.has():
+            yield self._readers()
+        else:
+            async with opened(self._readers) as session:
+                yield session
+                refuse_changes(session.sync_session)
+
+
+sessionmanager = DatabaseSessionManager()
+
+
+@asynccontextmanager
+async def opened(sessions: async_scoped_session[AsyncSession]) -> AsyncGenerator[AsyncSession]:
+    """Open the session of this task; close it, and forget it, however the block ends."""
+    task = current_task()
+    session = sessions()
+    try:
+        try:
+            yield session
+        except BaseException:
+            with suppress(SQLAlchemyError, SessionError):  # the error that came first says more
+                await asyncio.shield(asyncio.create_task(close(session)))
+            raise
+        await asyncio.shield(asyncio.create_task(close(session)))
+    finally:
+        # Not `sessions.remove()`: that looks for the task it runs in. The event loop ends a generator that
+        # was left half-way in another task.
+        sessions.registry.registry.pop(task, None)
+
+
+async def close(session: AsyncSession) -> None:
+    """Close the session. If another task makes it connect just now, wait until that is over."""
+    while True:
+        with suppress(IllegalStateChangeError):
+            return await session.close()
+        await asyncio.sleep(0.01)

@@ -1,0 +1,1 @@
+"""The example: users and their notes. Change it, copy it, delete it."""

@@ -1,0 +1,75 @@
+"""Logs on standard error: text on a terminal, JSON elsewhere, the id of the request in every line."""
+
+import logging
+import sys
+import traceback
+from types import TracebackType
+
+from asgi_correlation_id import CorrelationIdFilter
+from pythonjsonlogger.json import JsonFormatter
+
+from app.web.errors import chain_of, describe
+
+FRAMES = 10  # of each traceback: the last ones are ours
+FIELDS = ["asctime", "levelname", "name", "message", "correlation_id"]
+# The same as in uvicorn.json, which formats the lines of uvicorn's parent process.
+NAMES = {"asctime": "time", "levelname": "level", "correlation_id": "request_id"}
+ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+def traceback_of(ei: ExceptionInfo) -> str:
+    """Return the last frames of the error, and of the errors that led to it, each with its description."""
+    lines: list[str] = []
+    for error in chain_of(ei[1]):
+        lines += traceback.format_tb(error.__traceback__, limit=-FRAMES)
+        lines.append(f"{describe(error)}\n")
+    return "".join(lines)
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record for a terminal."""
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 the name is logging's
+        """Return the traceback without the values that are in errors of the database."""
+        return traceback_of(ei)
+
+
+class LineFormatter(JsonFormatter):
+    """Formats a record as a line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as a line of JSON."""
+        vars(record).pop("color_message", None)  # uvicorn's, for terminals
+        return super().format(record)
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 the name is logging's
+        """Return the traceback without the values that are in errors of the database."""
+        return traceback_of(ei)
+
+
+def filter_asyncio(record: logging.LogRecord) -> bool:
+    """Drop what asyncpg leaves behind when it breaks off an attempt to connect; shorten the rest.
+
+    After its first line, asyncio quotes errors as they are. The traceback describes them.
+    """
+    message = record.getMessage()
+    record.msg, record.args = message.partition("\n")[0], None
+    return "unexpected connection_lost() call" not in message
+
+
+def configure_logging(level: str) -> None:
+    """Send all logs, those of uvicorn too, the same way."""
+    terminal = sys.stderr.isatty()
+    handler = logging.StreamHandler()
+    handler.addFilter(CorrelationIdFilter(default_value="-"))
+    text = TextFormatter("%(levelname)s:     %(message)s [%(correlation_id)s]")
+    handler.setFormatter(text if terminal else LineFormatter(FIELDS, rename_fields=NAMES))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        if not terminal:  # there, uvicorn's own are good to read
+            logger.handlers, logger.propagate = [], True
+    logging.getLogger("app.db.pool").setLevel("WARNING")  # SQLAlchemy's news of each connection
+    logging.getLogger("asgi_correlation_id").setLevel("ERROR")  # each id of a client's that is not one
+    logging.getLogger("asyncio").addFilter(filter_asyncio)

@@ -1,0 +1,86 @@
+"""What surrounds every request."""
+
+import logging
+import re
+from contextlib import suppress
+
+from asgi_correlation_id import CorrelationIdMiddleware
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.config import Settings
+from app.web.errors import cause_of
+from app.web.problems import DETAIL, problem
+
+logger = logging.getLogger(__name__)
+
+UUID = re.compile("[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class RequestGuard:
+    """Adds headers to the response, and answers an unexpected error."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, or a websocket.
+
+        An error that no handler took is a 500 and one line in the log. Once the response has begun, it can
+        only be broken off: the server closes the connection.
+        """
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        except Exception as error:
+            method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
+            logger.exception("%s %s: %s, %s", method, scope["path"], when, cause_of(error))  # noqa: TRY401 one line says it all
+            if scope["type"] == "websocket":
+                with suppress(RuntimeError):  # it is closed already
+                    await send({"type": "websocket.close", "code": 1011})
+            elif not started:
+                await problem(500, DETAIL[500])(scope, receive, send_with_headers)
+
+
+def is_request_id(text: str) -> bool:
+    """Tell whether a client's X-Request-ID is one to keep: a UUID, with dashes or without."""
+    return UUID.fullmatch(text) is not None
+
+
+def add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Add everything that surrounds a request. What is added last is the outermost."""
+    app.add_middleware(RequestGuard)
+    if origins := settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            allow_credentials="*" not in origins,  # no cookies for everybody
+            expose_headers=["X-Request-ID"],
+        )
+    # Every log line and response has the id.
+    app.add_middleware(CorrelationIdMiddleware, validator=is_request_id)
