@@ -30,6 +30,7 @@ Answers = MutableMapping[str, Any]
 NEW_PROJECT = "FASTAPI_TEMPLATE_NEW_PROJECT"  # set for the hook where it is to say what is next
 SECRET_URL = "FASTAPI_TEMPLATE_DATABASE_URL"  # noqa: S105 a variable's name
 
+READ_POOL_SIZE = 10  # the default of DATABASE_READ_POOL_SIZE in app/config.py
 USABLE_CONNECTIONS = 97  # of the 100 that a stock PostgreSQL has
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 # What a project cannot be called, because it would depend on itself.
@@ -328,6 +329,14 @@ def whole_number(low: int, high: int) -> Callable[[str], str]:
     return check_number
 
 
+def check_recycle(text: str) -> str:
+    """Take a number of seconds, or -1. With 0 every use of the database would open a connection."""
+    try:
+        return "-1" if text.strip() == "-1" else whole_number(1, 31_536_000)(text)
+    except ValueError as error:
+        raise ValueError(f"{str(error).removesuffix('.')}, or -1 for never.") from None
+
+
 def check_yes_or_no(text: str) -> str:
     """Take yes or no in the words that people have for them."""
     word = text.strip().lower()
@@ -353,7 +362,7 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "pool_size": whole_number(1, 10_000),
     "max_overflow": whole_number(0, 10_000),
     "pool_timeout": whole_number(1, 600),
-    "pool_recycle": whole_number(-1, 31_536_000),
+    "pool_recycle": check_recycle,
     "pool_pre_ping": check_yes_or_no,
     "ci": check_ci,
     "kubernetes": check_yes_or_no,
@@ -390,10 +399,11 @@ def without_password(url: str) -> str:
 
 def warn_of_many_connections(pool_size: int, max_overflow: int) -> None:
     """Show the arithmetic if a stock server has too few connections for what was answered."""
-    if (one := pool_size + max_overflow) > USABLE_CONNECTIONS:
+    if (one := pool_size + max_overflow + READ_POOL_SIZE) > USABLE_CONNECTIONS:
         warn(
-            f"pool_size {pool_size} + max_overflow {max_overflow} = {one} connections for one worker, "
-            f"{2 * one} for two. A stock PostgreSQL has {USABLE_CONNECTIONS} for applications."
+            f"pool_size {pool_size} + max_overflow {max_overflow} + {READ_POOL_SIZE} that read = {one} "
+            f"connections for one worker, {2 * one} for two. "
+            f"A stock PostgreSQL has {USABLE_CONNECTIONS} for applications."
         )
 
 

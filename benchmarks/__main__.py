@@ -21,7 +21,7 @@ NOT_FOR_THE_PROJECT = {"DATABASE_URL", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"}
 def main(arguments: list[str]) -> int:
     """Run the measures in the environment of a new project; return the exit status."""
     environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_THE_PROJECT}
-    environment["PYTHONPATH"] = str(TEMPLATE)
+    environment["PYTHONPATH"] = os.pathsep.join([str(TEMPLATE), str(TEMPLATE / "tests")])
     with TemporaryDirectory() as folder:
         config = {"replay_dir": f"{folder}/replay", "cookiecutters_dir": f"{folder}/cookiecutters"}
         project = cookiecutter(str(TEMPLATE), no_input=True, output_dir=folder, default_config=config)

@@ -59,7 +59,7 @@ REFUSED = [
     ("description", "a\0b"),
     ("database_url", f"postgresql://u:{SECRET}\0@h/db"),
     ("pool_size", "0"),
-    ("pool_size", "10001"),
+    ("pool_size", "10001"), ("pool_recycle", "0"),
     ("pool_timeout", "0"),
     ("pool_timeout", "601"),
     *[(name, value) for name in ["pool_pre_ping", "kubernetes"] for value in ["", "maybe", "2", "None"]],
@@ -281,7 +281,7 @@ def test_cruft_says_what_is_wrong_in_one_line(home: Path, tmp_path: Path, templa
 def test_an_edited_replay_is_refused_in_one_line(home: Path, tmp_path: Path) -> None:
     assert cli("--no-input", "-o", str(tmp_path / "first")).returncode == 0
     file = home / ".cookiecutter_replay" / f"{TEMPLATE.name}.json"
-    file.write_text(file.read_text().replace('"pool_size": "20"', '"pool_size": "abc"'))
+    file.write_text(file.read_text().replace('"pool_size": "10"', '"pool_size": "abc"'))
     done = cli("--replay", "-o", str(tmp_path / "output"))
     assert done.returncode == 1
     assert (done.stdout + done.stderr).splitlines() == [
@@ -358,7 +358,7 @@ def test_the_end_says_where_the_project_is_and_what_is_next(home: Path, tmp_path
 def test_more_connections_than_a_stock_server_has_are_warned_of(home: Path, tmp_path: Path) -> None:
     done = cli("--no-input", "-o", str(tmp_path), "pool_size=90", "max_overflow=10")
     assert done.returncode == 0
-    assert "pool_size 90 + max_overflow 10 = 100 connections for one worker, 200 for two" in done.stderr
+    assert "= 110 connections for one worker, 220 for two" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -381,4 +381,4 @@ def test_on_a_terminal_a_wrong_answer_is_asked_again(home: Path, tmp_path: Path)
     terminal.wait()
     shown = parsed(BakedProject(tmp_path / "typed"))
     assert (shown["project_name"], shown["description"]) == ("Typed {{ x }}", "{% raw %} # é")
-    assert (shown["database_schema"], shown["pool_size"]) == ("a b", "20")
+    assert (shown["database_schema"], shown["pool_size"]) == ("a b", "10")

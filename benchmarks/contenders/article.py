@@ -1,6 +1,7 @@
 """The article's code: one registry of sessions for all tasks, a search_path set in every request.
 
-It never commits; the routes do so, in the way that costs the fewest round trips.
+The article never commits. The routes here commit, in the way that costs the fewest round trips. The pool has
+100 connections, as in the article.
 """
 
 from asyncio import current_task
@@ -19,8 +20,8 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from app.config import get_settings
-from app.models import User
-from app.schemas import UserCreate, UserPublic
+from app.users.models import User
+from app.users.schemas import UserCreate, UserPublic
 from benchmarks.contenders.routes import reading
 
 

@@ -1,4 +1,4 @@
-"""What `app.clear_users` does, through the driver alone."""
+"""What `app.users.clear` does, through the driver alone."""
 
 import asyncio
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import asyncpg
 
-from app.clear_users import CHUNK, read_ids
 from app.config import DATABASE_SCHEMA
+from app.users.clear import CHUNK, read_ids
 
 
 async def main(file: Path) -> None:

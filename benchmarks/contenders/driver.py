@@ -8,7 +8,8 @@ import asyncpg
 from fastapi import APIRouter, FastAPI, HTTPException
 
 from app.config import get_settings
-from app.schemas import UserCreate, UserPage, UserPublic
+from app.users.schemas import UserCreate, UserPublic
+from app.web import Page
 
 settings = get_settings()
 COLUMNS = "id, email, full_name, created_at"
@@ -25,7 +26,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     async with asyncpg.create_pool(
         os.environ["DATABASE_URL"],
         min_size=0,
-        max_size=settings.database_pool_size,
+        max_size=settings.database_read_pool_size,  # as many as the service has to read
         reset=keep,
     ) as app.state.pool:
         yield
@@ -43,7 +44,7 @@ async def read_user(user_id: int) -> Mapping[str, object]:
     return dict(row)
 
 
-@router.get("/users", response_model=UserPage)
+@router.get("/users", response_model=Page[UserPublic])
 async def list_users(limit: int = 50, after: int = 0) -> dict[str, object]:
     """Return a page of users."""
     query = f"SELECT {COLUMNS} FROM {TABLE} WHERE id > $1 ORDER BY id LIMIT $2"

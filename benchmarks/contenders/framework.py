@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter, FastAPI
 
-from app.schemas import UserPublic
+from app.users.schemas import UserPublic
 
 router = APIRouter()
 USER = {"email": "user1@example.com", "full_name": None, "created_at": datetime(2026, 1, 1, tzinfo=UTC)}

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, HTTPException
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.models import User
-from app.schemas import UserPage, UserPublic
+from app.users.models import User
+from app.users.schemas import UserPublic
+from app.web import Page
 
 
 def reading(get_db: Callable[[], AsyncIterator[AsyncSession]]) -> APIRouter:
@@ -22,7 +23,7 @@ def reading(get_db: Callable[[], AsyncIterator[AsyncSession]]) -> APIRouter:
             raise HTTPException(404)
         return user
 
-    @router.get("/users", response_model=UserPage)
+    @router.get("/users", response_model=Page[UserPublic])
     async def list_users(
         session: Annotated[AsyncSession, Depends(get_db)], limit: int = 50, after: int = 0
     ) -> dict[str, object]:

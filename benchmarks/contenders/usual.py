@@ -9,15 +9,15 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.config import get_settings
-from app.models import User
-from app.schemas import UserCreate, UserPublic
+from app.users.models import User
+from app.users.schemas import UserCreate, UserPublic
 from benchmarks.contenders.routes import reading
 
 settings = get_settings()
 engine = create_async_engine(
     settings.database_url,
-    pool_size=settings.database_pool_size,
-    max_overflow=settings.database_max_overflow,
+    pool_size=settings.database_read_pool_size,  # as many as the service has to read
+    max_overflow=0,
     pool_pre_ping=True,
 )
 session_maker = async_sessionmaker(engine, expire_on_commit=False)

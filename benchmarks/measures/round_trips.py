@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 import httpx2
+from service.tools import proxied, text_of  # in the template's tests/
 from sqlalchemy import make_url
-from tests.tools import proxied, text_of  # of the rendered project
 
 from benchmarks.database import fill
 from benchmarks.measures import Effort

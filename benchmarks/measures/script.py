@@ -24,20 +24,20 @@ def measure(_effort: Effort) -> Section:
     with TemporaryDirectory() as folder:
         ids = Path(folder) / "ids.txt"
         ids.write_text("\n".join(map(str, range(1, IDS + 1))))
-        script = ["-m", "app.clear_users", "--file", str(ids)]
+        script = ["-m", "app.users.clear", "--file", str(ids)]
         bare = ["-m", "benchmarks.contenders.bare_delete", str(ids)]
         runs = [(delete(script), delete(bare)) for _ in range(ROUNDS)]
     ratio = median(mine / theirs for (mine, _), (theirs, _) in runs)
     peak = max(memory for (_, memory), _ in runs)
     rows = [
         [name, spread([run[index][0] for run in runs], 1), spread([run[index][1] for run in runs])]
-        for index, name in enumerate(("`python -m app.clear_users`", "the driver alone"))
+        for index, name in enumerate(("`python -m app.users.clear`", "the driver alone"))
     ]
     return Section(
         "A million ids",
         [
             Target(
-                "clear_users, 1,000,000 ids, against the driver alone",
+                "app.users.clear, 1,000,000 ids, against the driver alone",
                 f"<= {LIMIT} x",
                 f"{ratio:.2f} x",
                 ratio <= LIMIT,

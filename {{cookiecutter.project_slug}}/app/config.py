@@ -46,9 +46,9 @@ def check_optional_url(text: object) -> URL | None:
 
 def check_pool_recycle(seconds: int) -> int:
     """Return after how many seconds a connection is replaced. 0 would open one for each use."""
-    if seconds == -1 or seconds >= 1:
-        return seconds
-    raise ValueError("Input should be -1 or greater than 0")
+    if seconds == 0:
+        raise ValueError("Input should be -1 or greater than 0")
+    return seconds
 
 
 def check_origins(value: object) -> list[str]:
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     database_max_overflow: int = Field({{ cookiecutter.max_overflow | int }}, ge=0, le=10_000)
     database_read_pool_size: int = Field(10, ge=1, le=10_000)
     database_pool_timeout: float = Field({{ cookiecutter.pool_timeout | int }}, gt=0, le=600)  # seconds
-    database_pool_recycle: PoolRecycle = {{ cookiecutter.pool_recycle | int }}  # seconds; -1: never
+    database_pool_recycle: PoolRecycle = Field({{ cookiecutter.pool_recycle | int }}, ge=-1)  # seconds; -1: never
     database_pool_pre_ping: bool = {{ cookiecutter.pool_pre_ping == "yes" }}
 
     web_concurrency: int = Field(1, ge=1)  # workers; uvicorn reads the same variable

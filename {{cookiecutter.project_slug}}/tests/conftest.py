@@ -1,7 +1,8 @@
-"""What the tests run on: a PostgreSQL server of their own, or the one that TEST_DATABASE_URL names.
+"""What the tests run on: a PostgreSQL server of their own, or the server that TEST_DATABASE_URL names.
 
-Each worker creates a database there, migrates it and drops it. The database in DATABASE_URL is never used:
-the settings are overwritten here, before anything reads them.
+Each worker of pytest-xdist creates a database and a role there, and drops both at the end. As in production, the
+migrations run as the owner of the tables, and the service runs as a role with fewer rights. The tests never use
+the database in DATABASE_URL: the settings are overwritten here, before anything reads them.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncGenerator, Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,19 +18,22 @@ for name in [name for name in os.environ if name.startswith("OTEL_")]:
     del os.environ[name]  # tests are not reported
 os.environ.update(  # whatever was answered, and whatever is in .env
     DATABASE_URL="postgresql://nobody@never-used.invalid/nothing",
+    DATABASE_OWNER_URL="none",
+    DATABASE_DIRECT_URL="none",
+    DATABASE_REPLICA_URL="none",
+    DATABASE_REPLICA_FALLBACK="true",
+    DATABASE_PGBOUNCER="false",
     DATABASE_CONNECT_TIMEOUT="2",
     DATABASE_STATEMENT_TIMEOUT="10",
     DATABASE_LOCK_TIMEOUT="5",
     DATABASE_IDLE_TRANSACTION_TIMEOUT="30",
     DATABASE_POOL_SIZE="10",
     DATABASE_MAX_OVERFLOW="0",
+    DATABASE_READ_POOL_SIZE="10",
     DATABASE_POOL_TIMEOUT="5",
     DATABASE_POOL_RECYCLE="1800",
     DATABASE_POOL_PRE_PING="false",
-    DATABASE_PGBOUNCER="false",
-    DATABASE_DIRECT_URL="none",
-    DATABASE_REPLICA_URL="none",
-    DATABASE_REPLICA_FALLBACK="true",
+    CORS_ORIGINS="https://pages.example",
     MAX_BODY_SIZE="1048576",
     DOCS="true",
     LOG_LEVEL="INFO",
@@ -40,23 +44,23 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from httpx2 import ASGITransport, AsyncClient
-from sqlalchemy import URL, text
+from sqlalchemy import URL, NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from app.config import get_settings
-from app.database import DatabaseSessionManager, sessionmanager
 from app.database_url import parse_database_url
-from app.models import Base
+from app.db import Base, DatabaseSessionManager, sessionmanager
+from app.main import app
 from dev.postgres import PostgresUnavailableError, running_postgres
-from tests.routes import app
-from tests.tools import on_server, text_of
 
 logging.getLogger("httpx2").setLevel("WARNING")  # a line for each request
-PROJECT = Path(__file__).parents[1]
+ALEMBIC = Config(toml_file=Path(__file__).parents[1] / "pyproject.toml")
 NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+RIGHTS = ("USAGE ON SCHEMAS", "SELECT, INSERT, UPDATE, DELETE ON TABLES", "USAGE ON SEQUENCES")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Start the server, once: the workers of xdist inherit the variable."""
+    """Start the server once. The workers of pytest-xdist inherit the variable."""
     if os.environ.get("TEST_DATABASE_URL"):
         return
     stack = ExitStack()
@@ -69,42 +73,82 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     stack.callback(os.environ.pop, "TEST_DATABASE_URL")
 
 
+@asynccontextmanager
+async def connection_to(url: URL | None = None) -> AsyncGenerator[AsyncConnection]:
+    """Connect as the owner of the tables, or to another URL. Each statement commits by itself."""
+    engine = create_async_engine(
+        url or get_settings().for_migrations().database_url,
+        connect_args={"server_settings": {"lock_timeout": "10s"}},
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+    )
+    async with engine.connect() as connection:
+        yield connection
+
+
+async def execute(url: URL, *statements: str) -> None:
+    """Execute statements, each in a transaction of its own."""
+    async with connection_to(url) as connection:
+        for statement in statements:
+            await connection.exec_driver_sql(statement)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_database() -> Generator[URL]:
-    """Create, migrate and finally drop the database of this worker; DATABASE_URL names it meanwhile."""
+    """Create the database of this worker and the role of the service; drop both at the end.
+
+    What the owner creates here later, the role may use, but not change.
+    """
     server = parse_database_url(os.environ["TEST_DATABASE_URL"])
-    url = server.set(database=f"test_{secrets.token_hex(6)}")
-    asyncio.run(on_server(server, f"CREATE DATABASE {url.database}"))
+    name, password = f"test_{secrets.token_hex(6)}", secrets.token_hex(16)
+    owner = server.set(database=name)
+    role = owner.set(username=name, password=password)
     try:
-        os.environ["DATABASE_URL"] = text_of(url)
+        asyncio.run(execute(server, f"CREATE ROLE {name} LOGIN PASSWORD '{password}'", f"CREATE DATABASE {name}"))
+        asyncio.run(execute(owner, *(f"ALTER DEFAULT PRIVILEGES GRANT {each} TO {name}" for each in RIGHTS)))
+        os.environ["DATABASE_URL"] = role.render_as_string(hide_password=False)
+        os.environ["DATABASE_OWNER_URL"] = owner.render_as_string(hide_password=False)
         get_settings.cache_clear()
-        command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
-        yield url
+        command.upgrade(ALEMBIC, "head")
+        yield owner
     finally:
-        asyncio.run(on_server(server, f"DROP DATABASE {url.database} WITH (FORCE)"))
+        drop = (f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"DROP ROLE IF EXISTS {name}")
+        asyncio.run(execute(server, *drop))
 
 
 @pytest.fixture
 async def database() -> AsyncGenerator[DatabaseSessionManager]:
-    """Initialise the session manager; afterwards empty the tables, which tests really commit to."""
+    """Initialise the session manager. Afterwards, empty the tables: what a test commits is really stored."""
     sessionmanager.init_db(get_settings())
     try:
         yield sessionmanager
     finally:
-        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
-        async with sessionmanager.session() as session:
-            await session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
         await sessionmanager.close()
+        async with connection_to() as owner:
+            quoted = owner.dialect.identifier_preparer.format_table
+            if tables := [quoted(table) for table in Base.metadata.sorted_tables]:
+                await owner.exec_driver_sql(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
+
+
+@pytest.fixture
+async def session(database: DatabaseSessionManager) -> AsyncGenerator[AsyncSession]:
+    """A session of the test's own, to store rows and to look at them.
+
+    Commit what you add, before the client asks for it: the client has sessions of its own. To see what the client
+    changed, `await session.refresh(row)`.
+    """
+    async with database.session_maker() as session:
+        yield session
 
 
 @pytest.fixture
 async def client(database: DatabaseSessionManager) -> AsyncGenerator[AsyncClient]:
-    """A client of the application in this process; its requests go through the real get_db."""
+    """A client of the application in this process. Its requests go through the real get_db."""
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Run the tests, and each test's fixtures, on asyncio."""
+    """Run the tests, and the fixtures of each test, on asyncio."""
     return "asyncio"

@@ -1,4 +1,4 @@
-"""The script: the sessions of the service, outside a request."""
+"""The script that deletes users."""
 
 import subprocess
 import sys
@@ -6,87 +6,60 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.clear_users import CHUNK, read_ids
-from app.database import DatabaseSessionManager
-from app.models import Note, User
-from tests.tools import PROJECT, run
+from app.users.clear import clear_users_from_tables, count_users, main, read_ids
+from app.users.models import Note, User
 
 
 @pytest.fixture
-async def users(database: DatabaseSessionManager) -> DatabaseSessionManager:
-    """Ten users, each with two notes."""
-    async with database.session() as session:
-        await session.execute(insert(User), [{"email": f"user{n}@example.com"} for n in range(10)])
-        await session.execute(insert(Note), [{"user_id": n % 10 + 1, "body": "x"} for n in range(20)])
-    return database
+async def session(session: AsyncSession) -> AsyncSession:
+    """The session of a database with ten users, each with two notes."""
+    emails = [{"email": f"user{n}@example.com"} for n in range(10)]
+    ids = (await session.scalars(insert(User).returning(User.id), emails)).all()
+    await session.execute(insert(Note), [{"user_id": user_id, "body": "x"} for user_id in ids * 2])
+    await session.commit()
+    return session
 
 
-async def count(database: DatabaseSessionManager, model: type[User | Note]) -> int:
-    async with database.read_session() as session:
-        return await session.scalar(select(func.count()).select_from(model)) or 0
+async def count(session: AsyncSession, model: type[User | Note]) -> int:
+    return await session.scalar(select(func.count()).select_from(model)) or 0
 
 
-def clear_users(*arguments: str) -> str:
-    done = run("-m", "app.clear_users", *arguments)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-async def test_users_and_what_belongs_to_them_are_cleared(users: DatabaseSessionManager) -> None:
-    assert clear_users("1", "2", "2", "99") == "2 users deleted, 1 ids unknown.\n"
-    assert await count(users, User) == 8
-    assert await count(users, Note) == 16
-
-
-async def test_a_dry_run_counts_and_deletes_nothing(users: DatabaseSessionManager) -> None:
-    assert clear_users("--dry-run", "1", "99") == "1 users would be deleted, 1 ids unknown.\n"
-    assert await count(users, User) == 10
-
-
-async def test_ids_come_from_a_file_in_chunks(users: DatabaseSessionManager, tmp_path: Path) -> None:
+async def test_the_script_clears_the_users_of_a_file(session: AsyncSession, tmp_path: Path) -> None:
+    first = await session.scalar(select(func.min(User.id))) or 0
     ids = tmp_path / "ids.txt"
-    ids.write_text("\n".join(["3", "", " 4 ", *map(str, range(1_000, 1_000 + CHUNK)), "5", "3"]))
-    assert clear_users("--file", str(ids)) == f"3 users deleted, {CHUNK} ids unknown.\n"
-    assert await count(users, User) == 7
+    ids.write_text(f"{first}\n\n {first + 1} \n{first + 99}\n{first}\n")
+    command = [sys.executable, "-m", "app.users.clear", "--file", str(ids)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("2 users deleted, 1 ids unknown.\n", "")
+    assert (await count(session, User), await count(session, Note)) == (8, 16)
 
 
-async def test_ids_come_from_standard_input(users: DatabaseSessionManager) -> None:
-    command = [sys.executable, "-m", "app.clear_users", "--file", "-"]
-    done = subprocess.run(command, input="1\n2\n", cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert done.stdout == "2 users deleted, 0 ids unknown.\n"
-    assert await count(users, User) == 8
+async def test_users_and_what_belongs_to_them_are_cleared(session: AsyncSession) -> None:
+    ids = (await session.scalars(select(User.id).limit(3))).all()
+    assert await count_users(session, ids) == 3
+    assert await clear_users_from_tables(session, [*ids, 999_999]) == 3
+    assert (await count(session, User), await count(session, Note)) == (7, 14)
 
 
-@pytest.mark.parametrize("bad", ["x", "-1", "0", "1.5", str(2**63), "9" * 5_000, "²"])
-def test_what_is_not_an_id_is_refused(bad: str) -> None:
+async def test_more_ids_than_a_statement_has_parameters_are_cleared(session: AsyncSession) -> None:
+    assert await clear_users_from_tables(session, range(1, 100_000)) == 10
+    assert await count(session, Note) == 0
+
+
+@pytest.mark.parametrize("bad", ["x", "0", str(2**63)])
+def test_what_is_not_an_id_is_named_by_its_line(bad: str) -> None:
     with pytest.raises(ValueError, match=r"line 3: .* is not a user id"):
         read_ids(["1\n", "2\n", f"{bad}\n"])
 
 
-async def test_a_bad_id_is_named_by_its_line_and_nothing_is_deleted(
-    users: DatabaseSessionManager, tmp_path: Path
-) -> None:
-    ids = tmp_path / "ids.txt"
-    ids.write_text("1\n2\nx\n")
-    done = run("-m", "app.clear_users", "--file", str(ids))
-    assert done.returncode == 2
-    assert "line 3: " in done.stderr
-    assert "Traceback" not in done.stderr
-    assert await count(users, User) == 10
-
-
 @pytest.mark.parametrize("arguments", [["1", "x"], ["--file", "missing.txt"], ["1", "--file", "-"]])
-def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
-    done = run("-m", "app.clear_users", *arguments)
-    assert done.returncode == 2
-    assert "error: " in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_database_that_is_away_is_one_clear_line() -> None:
-    done = run("-m", "app.clear_users", "1", DATABASE_URL="postgresql://u:s3cret@127.0.0.1:1/db")
-    assert done.returncode == 1
-    assert "cannot be reached" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "s3cret" not in done.stderr
+def test_a_wrong_command_line_exits_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["clear", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "error: " in capsys.readouterr().err

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import stamina
 import stamina.instrumentation
+from sqlalchemy.exc import DBAPIError
 
 from app.config import Settings
 from app.db.telemetry import span_of
@@ -76,8 +77,8 @@ async def connect(*args: Any, retry_for: float, **kwargs: Any) -> asyncpg.Connec
     """Open a connection; try again for this many seconds while the server is away or starts.
 
     Raises:
-        asyncpg.CannotConnectNowError: refused, unknown host, or no answer in time.
-        asyncpg.TooManyConnectionsError: the server has no connection to spare.
+        DBAPIError: the server cannot be reached, or takes no connection. SQLAlchemy 2.0 does not wrap the
+            driver's error here, and handlers and scripts look for SQLAlchemy's.
     """
     end = time.monotonic() + retry_for
     try:
@@ -86,9 +87,12 @@ async def connect(*args: Any, retry_for: float, **kwargs: Any) -> asyncpg.Connec
         ):
             with attempt:
                 return await asyncpg.connect(*args, timeout=max(end - time.monotonic(), 0.1), **kwargs)
-    except OSError as error:  # as an error of the database: handlers and scripts look for those
+    except OSError as error:
         reason = str(error) or "no answer in time"
-        raise asyncpg.CannotConnectNowError(f"The database cannot be reached: {reason}") from error
+        cause = asyncpg.CannotConnectNowError(f"The database cannot be reached: {reason}")
+        raise DBAPIError(None, None, cause) from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DBAPIError(None, None, error) from error
     raise AssertionError("stamina returns or raises")
 
 

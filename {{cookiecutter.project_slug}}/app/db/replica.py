@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import URL, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.connection import connect
@@ -38,10 +38,11 @@ class Fallback:
                 self.away_until = time.monotonic() + RETRY_AFTER  # the others need not try meanwhile
             try:
                 connection = await connect(**parameters | {"retry_for": PATIENCE})
-            except asyncpg.PostgresError as error:
+            except DBAPIError as error:
                 self.away_until = time.monotonic() + RETRY_AFTER
-                cause = (type(error).__name__, getattr(error, "sqlstate", ""), error.args[0])
-                logger.warning("The replica is away, the primary is read: %s %s: %s", *cause)
+                cause: Any = error.orig
+                reason = (type(cause).__name__, getattr(cause, "sqlstate", ""), cause.args[0])
+                logger.warning("The replica is away, the primary is read: %s %s: %s", *reason)
             else:
                 self.away_until = 0.0
                 return connection

@@ -86,11 +86,11 @@ def describe(error: BaseException) -> str:
     kind = type(error).__name__
     match error:
         case DBAPIError() | asyncpg.PostgresError():
-            orig = error.orig if isinstance(error, DBAPIError) else error
-            state = sqlstate(error)
-            kind = f"{type((orig and orig.__cause__) or orig).__name__} {state}".strip()
-            hidden = state.startswith(QUOTING_STATES) or quotes(str(orig), getattr(error, "params", None))
-            message = "" if hidden else str(orig)
+            cause, state = driver_error(error), sqlstate(error)
+            kind = f"{type(cause).__name__} {state}".strip()
+            message = str(cause).partition("\n")[0]  # details, which quote values, are on the next line
+            if state.startswith(QUOTING_STATES) or quotes(message, getattr(error, "params", None)):
+                message = ""
         case StatementError():  # a value that has no place in its column's type
             message = type(error.orig).__name__
         case PendingRollbackError():
@@ -111,6 +111,14 @@ def describe_invalid(error: Any) -> str:
     where = ".".join(map(str, error["loc"]))
     # An attribute that could not be read is no input, and the reason tells which mistake it was.
     return f"{where}: {error['msg'] if error['type'] == 'get_attribute_error' else error['type']}"
+
+
+def driver_error(error: DBAPIError | asyncpg.PostgresError) -> BaseException:
+    """Return the driver's error. SQLAlchemy wraps it, and 2.0 adds words of its own to the message."""
+    wrapped: BaseException = getattr(error, "orig", None) or error
+    if isinstance(wrapped, asyncpg.PostgresError | asyncpg.InterfaceError):
+        return wrapped
+    return wrapped.__cause__ or wrapped
 
 
 def sqlstate(error: BaseException) -> str:
