@@ -128,7 +128,7 @@ def test_the_benchmarks_are_typed_and_their_contenders_right(bake: Bake, environ
             "--exclude=locustfile|__main__",
         ],
         project,
-        environment | {"MYPYPATH": f".:{TEMPLATE}"},
+        environment | {"MYPYPATH": f".:{TEMPLATE}:{TEMPLATE / 'tests'}"},
     )
     run(["uv", "run", "python", "-m", "benchmarks", "check"], TEMPLATE, dict(os.environ))
 

@@ -37,9 +37,9 @@ def measure(_effort: Effort) -> Section:
     return Section(
         "Pool size",
         text=[
-            "32 clients, one worker. The worker is the limit, not the pool. Reads and writes have a pool each, "
-            "and here both have the same size. The default of each is 10. That leaves room for slower queries "
-            "than these, and both together take about a fifth of a stock server.",
+            "32 clients, one worker. The worker is the limit, not the pools. Reads have a pool, writes have "
+            "another. Here both have the same size. The default of each is 10. That leaves room for slower "
+            "queries. Both together take about a fifth of a stock server.",
             table(["size of each", "reads/s", "writes/s", "p99 of a read, ms", "p99 of a write, ms"], rows),
             picture("pools", plot(reads, writes), "Requests a second by pool size"),
         ],

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 
 import httpx2
-from service.tools import proxied, text_of  # in the template's tests/
 from sqlalchemy import make_url
 
 from benchmarks.database import fill
@@ -38,6 +37,9 @@ def measure(_effort: Effort) -> Section:
 
 async def count(contender: str) -> dict[str, float]:
     """Return the round trips of each kind of request to this contender."""
+    # From the template's tests/. These read the settings, which need the DATABASE_URL that `database()` sets.
+    from service.tools import proxied, text_of  # noqa: PLC0415
+
     async with proxied(make_url(os.environ["DATABASE_URL"])) as proxy:
 
         def requests() -> dict[str, float]:

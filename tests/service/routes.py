@@ -268,6 +268,8 @@ def open_now() -> dict[str, int]:
     pools = [sessionmanager.engine.pool, sessionmanager.read_engine.pool]
     registries = [sessionmanager._units.registry, sessionmanager._readers.registry]
     return {
-        "sessions": sum(len(registry.registry) for registry in registries if isinstance(registry, ScopedRegistry)),
+        "sessions": sum(
+            len(registry.registry) for registry in registries if isinstance(registry, ScopedRegistry)
+        ),
         "connections": sum(pool.checkedout() for pool in pools if isinstance(pool, AsyncAdaptedQueuePool)),
     }

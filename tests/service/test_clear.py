@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select
 
-from app.users.clear import CHUNK, read_ids
 from app.db import DatabaseSessionManager
+from app.users.clear import CHUNK, read_ids
 from app.users.models import Note, User
 from service.tools import PROJECT, run
 

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session, joinedload, lazyload, selectinload
 
 from app.config import get_settings
 from app.db import DatabaseSessionManager, sessionmanager
+from app.db.connection import quoted_schema
 from app.db.errors import (
     ChangedObjectError,
     DatabaseNotInitializedError,
@@ -30,7 +31,6 @@ from app.db.errors import (
     RollbackOnlyError,
     TransactionNeededError,
 )
-from app.db.connection import quoted_schema
 from app.users.models import Note, User
 from service.routes import open_now
 from service.tools import on_server
@@ -158,9 +158,8 @@ async def test_begin_in_a_joined_block_does_not_commit_the_work_of_the_outer_blo
 
 
 async def test_a_savepoint_of_a_joined_block_may_end(database: DatabaseSessionManager) -> None:
-    async with database.session(), database.session() as inner:
-        async with inner.begin_nested():
-            await add_user(inner)
+    async with database.session(), database.session() as inner, inner.begin_nested():
+        await add_user(inner)
     assert await stored() == 1
 
 
@@ -251,7 +250,9 @@ async def test_a_commit_by_hand_stores_what_was_written_so_far(database: Databas
     assert open_now() == NOTHING
 
 
-async def test_what_follows_a_commit_by_hand_is_committed_at_the_end(database: DatabaseSessionManager) -> None:
+async def test_what_follows_a_commit_by_hand_is_committed_at_the_end(
+    database: DatabaseSessionManager,
+) -> None:
     async with database.session() as session:
         await add_user(session)
         await session.run_sync(lambda inner: inner.commit())

@@ -182,7 +182,11 @@ def test_an_env_file_of_another_encoding_is_one_line(tmp_path: Path, encoding: s
     shutil.copytree(PROJECT / "app", tmp_path / "app")
     (tmp_path / ".env").write_text("DATABASE_SCHEMA=schéma\n", encoding=encoding)
     done = subprocess.run(
-        [sys.executable, "-c", "import app.users.models"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", "import app.users.models"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (3, ".env: is not UTF-8. Save it as that.\n")
 

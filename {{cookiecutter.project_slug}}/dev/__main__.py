@@ -1,8 +1,8 @@
 """`uv run python -m dev`: the service with reload, on a migrated database.
 
-The database is the one DATABASE_URL names, or else a PostgreSQL server of the project's own, kept in
-`.postgres/`. Options go to `fastapi dev`: `uv run python -m dev --port 8001`. A command runs instead of
-it, on the same database: `uv run python -m dev alembic current`.
+The database is the one that DATABASE_URL names, or else a PostgreSQL server of the project's own in the folder
+`.postgres/`. Options go to `fastapi dev`: `uv run python -m dev --port 8001`. `python -m dev COMMAND` runs a
+command with DATABASE_URL set: `uv run python -m dev alembic current`.
 """
 
 import os
@@ -29,7 +29,8 @@ def main(arguments: list[str]) -> int:
     with nullcontext(configured) if configured else running_postgres(PROJECT / ".postgres") as url:
         os.environ["DATABASE_URL"] = url
         if not configured:  # whatever else `.env` names is not for this server
-            os.environ.update(DATABASE_DIRECT_URL="none", DATABASE_REPLICA_URL="none", DATABASE_PGBOUNCER="0")
+            urls = ("DATABASE_OWNER_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL")
+            os.environ.update(dict.fromkeys(urls, "none"), DATABASE_PGBOUNCER="0")
         command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
         if arguments and not arguments[0].startswith("-"):
             try:

@@ -44,7 +44,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from httpx2 import ASGITransport, AsyncClient
-from sqlalchemy import URL, NullPool
+from sqlalchemy import URL, MetaData, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from app.config import get_settings
@@ -91,6 +91,17 @@ async def execute(url: URL, *statements: str) -> None:
     async with connection_to(url) as connection:
         for statement in statements:
             await connection.exec_driver_sql(statement)
+
+
+@asynccontextmanager
+async def created(metadata: MetaData) -> AsyncGenerator[None]:
+    """Create tables that only a test needs, as their owner. Drop them at the end."""
+    async with connection_to() as owner:
+        await owner.run_sync(metadata.create_all)
+        try:
+            yield
+        finally:
+            await owner.run_sync(metadata.drop_all)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,8 +12,6 @@ from app.db import DatabaseSessionManager
 from app.users.models import User
 from service.tools import on_server, served
 
-pytestmark = pytest.mark.faults
-
 SECONDS = 10
 WRITERS = 8
 KILL_ONE = """

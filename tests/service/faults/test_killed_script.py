@@ -6,15 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from sqlalchemy import func, select, text
 
-from app.users.clear import CHUNK
 from app.db import DatabaseSessionManager
+from app.users.clear import CHUNK
 from app.users.models import User
 from service.tools import PROJECT, run, slow_deletes
-
-pytestmark = pytest.mark.faults
 
 USERS = 4 * CHUNK
 

@@ -14,8 +14,6 @@ from app.users.models import User
 from service.routes import open_now
 from service.tools import eventually, on_server, served
 
-pytestmark = pytest.mark.faults
-
 NOTHING = {"sessions": 0, "connections": 0}
 SLEEP = text("SELECT pg_sleep(60)")
 LEFT_BEHIND = """

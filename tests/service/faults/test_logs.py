@@ -18,12 +18,10 @@ from websockets.sync.client import connect
 
 from app.config import get_settings
 from app.db import DatabaseSessionManager
-from app.web.errors import cause_of
 from app.db.errors import ReadOnlySessionError
 from app.users.models import User
+from app.web.errors import cause_of
 from service.tools import PROJECT, run, served, wait_for
-
-pytestmark = pytest.mark.faults
 
 
 async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
@@ -32,10 +30,11 @@ async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
     failures = {
         "POST /test/not-null": "500, NotNullViolationError 23502: null value in column",
         "POST /test/wrong-type": "500, DataError 22000",
-        "POST /test/raise": "500, ValueError < KeyError",
+        "POST /test/raise": "500, ValueError: what < KeyError: 'what'",
         "GET /test/sleep": "503, QueryCanceledError 57014: canceling statement due to statement timeout",
         "POST /test/killed-before-commit": "503, ",
-        "POST /test/background-failure": "the response had begun, RuntimeError < NotNullViolationError 23502",
+        "POST /test/background-failure": "the response had begun, RuntimeError: Caught handled exception, "
+        "but response already started. < NotNullViolationError 23502",
     }
     with served(DATABASE_STATEMENT_TIMEOUT="0.5") as server:
         async with AsyncClient(base_url=server.url) as client:

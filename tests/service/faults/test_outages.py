@@ -17,15 +17,13 @@ from sqlalchemy import URL, event, text
 from sqlalchemy.exc import DisconnectionError
 
 from app.config import get_settings
-from app.db import DatabaseSessionManager, sessionmanager
 from app.database_url import parse_database_url
+from app.db import DatabaseSessionManager, sessionmanager
 from app.db.engine import create_engine
 from dev import postgres
 from dev.postgres import running_postgres
 from service.servers import new_home, start, stop
 from service.tools import eventually, on_server, proxied, run, served, text_of, wait_for
-
-pytestmark = pytest.mark.faults
 
 CLIENTS = 8
 

@@ -18,8 +18,6 @@ from app.db.pool import FairPool
 from service.routes import open_now
 from service.tools import eventually, on_server, served
 
-pytestmark = pytest.mark.faults
-
 IDLE_IN_TRANSACTION = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND state LIKE 'idle in transaction%'

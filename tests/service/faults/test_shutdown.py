@@ -11,8 +11,6 @@ from app.config import get_settings
 from app.db import DatabaseSessionManager
 from service.tools import eventually, on_server, served
 
-pytestmark = pytest.mark.faults
-
 GRACE = 10
 REQUESTS = 8
 

@@ -11,8 +11,6 @@ from app.db import DatabaseSessionManager, sessionmanager
 from service.routes import open_now
 from service.tools import run, slow_deletes
 
-pytestmark = pytest.mark.faults
-
 NOTHING = {"sessions": 0, "connections": 0}
 
 

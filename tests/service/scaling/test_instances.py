@@ -21,7 +21,7 @@ from dev.postgres import free_port
 from service.tools import Server, answers, served, wait_for
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-pytestmark = [pytest.mark.scaling, pytest.mark.skipif(NGINX is None, reason="needs the program nginx")]
+pytestmark = pytest.mark.skipif(NGINX is None, reason="needs the program nginx")
 
 CLIENTS = 8
 CONFIG = """

@@ -24,10 +24,7 @@ from dev.postgres import free_port
 from service.tools import answers, on_server, run, served, text_of, wait_for
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-pytestmark = [
-    pytest.mark.scaling,
-    pytest.mark.skipif(PGBOUNCER is None, reason="needs the program pgbouncer"),
-]
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="needs the program pgbouncer")
 
 PGBOUNCER_ARGS = connect_args(get_settings().model_copy(update={"database_pgbouncer": True}))
 SERVICES = ("first", 'Second "x"')  # their schemas

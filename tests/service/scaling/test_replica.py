@@ -13,16 +13,13 @@ from httpx2 import AsyncClient
 from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.db import replica
 from app.config import get_settings
-from app.db import DatabaseSessionManager
 from app.database_url import parse_database_url
+from app.db import DatabaseSessionManager, replica
 from app.db.replica import Fallback
 from dev.postgres import running_postgres
 from service.servers import follow, new_home, start, stop
 from service.tools import eventually, on_server, run, served, text_of, wait_for
-
-pytestmark = pytest.mark.scaling
 
 CLIENTS = 8
 NOT_TOLD = "s3cret"

@@ -1,12 +1,11 @@
 """What all models have in common."""
 
-import pkgutil
 from importlib import import_module
+from pathlib import Path
 
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-import app
 from app.config import get_settings
 
 
@@ -32,6 +31,6 @@ def import_models() -> None:
 
     Alembic then knows all tables, and a `relationship("Order")` finds the class in another folder.
     """
-    for module in pkgutil.walk_packages(app.__path__, "app."):
-        if module.name.endswith(".models"):
-            import_module(module.name)
+    for models in sorted(Path(__file__).parents[1].glob("*/models*")):
+        if models.stem == "models":  # a file or a folder
+            import_module(f"app.{models.parent.name}.models")

@@ -27,7 +27,10 @@ async def unit_of_work() -> AsyncGenerator[AsyncSession]:
 
 
 async def reading() -> AsyncGenerator[AsyncSession]:
-    """Yield a session that reads."""
+    """Yield a session that reads; the session that writes, if an earlier dependency opened it."""
+    if unit := sessionmanager.current():
+        yield unit
+        return
     async with sessionmanager.read_session() as session:
         yield session
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import Result, event
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransactionOrigin
 
 from app.db.errors import ChangedObjectError
@@ -19,22 +20,20 @@ def execute_and_release(state: ORMExecuteState) -> Result[Any]:
     On this engine a commit sends nothing. It keeps the objects: `rollback()` would expire them, `close()`
     would detach them. The driver has received all rows by then.
     """
-    session = state.session
     try:
-        result = state.invoke_statement()
-    except Exception:
-        if began_by_itself(session):
-            session.rollback()
-        raise
-    if began_by_itself(session):
-        session.commit()
-    return result
+        return state.invoke_statement()
+    finally:
+        release(state.session)
 
 
-def began_by_itself(session: Session) -> bool:
-    """Tell whether nobody called `begin()`: who does keeps the connection until that block ends."""
+def release(session: Session) -> None:
+    """Give the connection back, unless somebody called `begin()`: that block keeps the connection."""
     transaction = session.get_transaction()
-    return transaction is not None and transaction.origin is SessionTransactionOrigin.AUTOBEGIN
+    if transaction is not None and transaction.origin is SessionTransactionOrigin.AUTOBEGIN:
+        try:
+            session.commit()
+        except PendingRollbackError:  # the connection broke
+            session.rollback()
 
 
 @event.listens_for(ReadSession, "before_flush")

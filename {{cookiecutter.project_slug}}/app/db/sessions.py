@@ -24,10 +24,7 @@ OPTIONS: dict[str, Any] = {
 
 
 class DatabaseSessionManager:
-    """Owns the engines, and gives each asyncio task its own session for as long as the task needs it.
-
-    Before `init_db` and after `close` everything else raises `DatabaseNotInitializedError`.
-    """
+    """Owns the engines. Without `init_db` everything else raises `DatabaseNotInitializedError`."""
 
     _engine: AsyncEngine | None = None
     _read_engine: AsyncEngine
@@ -61,7 +58,7 @@ class DatabaseSessionManager:
 
     @property
     def read_engine(self) -> AsyncEngine:
-        """The engine of the sessions that read. It has connections of its own, without transactions."""
+        """The engine of the sessions that read: connections of its own, without transactions."""
         _ = self.engine  # raises if there is none
         return self._read_engine
 
@@ -69,6 +66,11 @@ class DatabaseSessionManager:
     def session_maker(self) -> async_sessionmaker[AsyncSession]:
         """The factory of plain sessions, which you commit and close yourself."""
         return async_sessionmaker(self.engine, **OPTIONS)
+
+    def current(self) -> AsyncSession | None:
+        """Return the session of this task's unit of work, or None where none is open."""
+        _ = self.engine  # raises if there is none
+        return self._units() if self._units.registry.has() else None
 
     @asynccontextmanager
     async def session(self, *, join: bool = True) -> AsyncGenerator[AsyncSession]:
@@ -84,12 +86,11 @@ class DatabaseSessionManager:
             ChangedObjectError: an object of this task's read session was changed; nothing was written.
             UnitOfWorkOpenError: there is a block to join, and `join` is false.
         """
-        _ = self.engine  # raises if there is none
-        if self._units.registry.has():
+        if unit := self.current():
             if not join:
                 raise UnitOfWorkOpenError
-            with joined(self._units()) as session:
-                yield session
+            with joined(unit):
+                yield unit
             return
         async with opened(self._units) as session:
             yield session
@@ -107,10 +108,9 @@ class DatabaseSessionManager:
         Raises:
             ReadOnlySessionError: a statement writes, or an object was changed.
         """
-        _ = self.engine
-        if self._units.registry.has():
-            with joined(self._units()) as session:
-                yield session
+        if unit := self.current():
+            with joined(unit):
+                yield unit
         elif self._readers.registry.has():
             yield self._readers()
         else:

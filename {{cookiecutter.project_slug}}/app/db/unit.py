@@ -70,10 +70,10 @@ class UnitOfWork(Session):
 
 
 @contextmanager
-def joined(session: AsyncSession) -> Generator[AsyncSession]:
+def joined(session: AsyncSession) -> Generator[None]:
     """Share the session of a unit of work with a block inside it. If that block fails, the unit does."""
     with cast("UnitOfWork", session.sync_session).join():
-        yield session
+        yield
 
 
 # The transaction is guarded, not the method: there are several ways to commit one.

@@ -116,9 +116,8 @@ def describe_invalid(error: Any) -> str:
 def driver_error(error: DBAPIError | asyncpg.PostgresError) -> BaseException:
     """Return the driver's error. SQLAlchemy wraps it, and 2.0 adds words of its own to the message."""
     wrapped: BaseException = getattr(error, "orig", None) or error
-    if isinstance(wrapped, asyncpg.PostgresError | asyncpg.InterfaceError):
-        return wrapped
-    return wrapped.__cause__ or wrapped
+    is_drivers = isinstance(wrapped, asyncpg.PostgresError | asyncpg.InterfaceError)
+    return wrapped if is_drivers else wrapped.__cause__ or wrapped
 
 
 def sqlstate(error: BaseException) -> str:

@@ -41,21 +41,28 @@ class RequestGuard:
             await self.app(scope, receive, send)
             return
         started = False
+        refused: Exception | None = None
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal started
+            nonlocal started, refused
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-            await send(message)
+            try:
+                await send(message)
+            except Exception as error:
+                refused = error
+                raise
 
         try:
             await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
             return  # nobody is left to answer
         except Exception as error:
+            if error is refused and scope["type"] == "http":
+                raise  # FastAPI has answered that the body is too large, and takes its error back
             method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
             logger.exception("%s %s: %s, %s", method, scope["path"], when, cause_of(error))  # noqa: TRY401 one line says it all
             if scope["type"] == "websocket":
