@@ -70,4 +70,6 @@ def test_no_file_is_too_long_to_be_read_in_one_go() -> None:
 def test_what_libraries_keep_private_is_used_in_the_pool_alone() -> None:
     """Ruff's SLF001 finds such uses; no file has an exception from that rule."""
     assert [path.name for path in files() if "SLF001" in path.read_text(encoding="utf-8")] == []
-    assert "SLF001" not in (APP.parent / "pyproject.toml").read_text(encoding="utf-8").partition('"tests/*"')[0]
+    assert (
+        "SLF001" not in (APP.parent / "pyproject.toml").read_text(encoding="utf-8").partition('"tests/*"')[0]
+    )
