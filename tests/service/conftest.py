@@ -43,11 +43,12 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from httpx2 import ASGITransport, AsyncClient
-from sqlalchemy import URL, text
+from sqlalchemy import URL
 
 from app.config import get_settings
 from app.database_url import parse_database_url
-from app.db import Base, DatabaseSessionManager, sessionmanager
+from app.db import DatabaseSessionManager, sessionmanager
+from app.db.connection import quoted_schema
 from dev.postgres import PostgresUnavailableError, running_postgres
 from service.routes import app
 from service.tools import PROJECT, on_server, text_of
@@ -86,16 +87,15 @@ def own_database() -> Generator[URL]:
 
 
 @pytest.fixture
-async def database() -> AsyncGenerator[DatabaseSessionManager]:
+async def database(own_database: URL) -> AsyncGenerator[DatabaseSessionManager]:
     """Initialise the session manager; afterwards empty the tables, which tests really commit to."""
     sessionmanager.init_db(get_settings())
     try:
         yield sessionmanager
     finally:
-        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
-        async with sessionmanager.session() as session:
-            await session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
         await sessionmanager.close()
+        tables = ", ".join(f'{quoted_schema(get_settings())}."{table}"' for table in ("users", "notes"))
+        await on_server(own_database, f"TRUNCATE {tables} RESTART IDENTITY")
 
 
 @pytest.fixture

@@ -8,18 +8,26 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, Body, HTTPException, Request, WebSocket
+from fastapi import BackgroundTasks, Body, Depends, HTTPException, Request, WebSocket
 from fastapi.responses import StreamingResponse
-from sqlalchemy import AsyncAdaptedQueuePool, select, text
+from sqlalchemy import AsyncAdaptedQueuePool, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import lazyload
 from sqlalchemy.util import ScopedRegistry
 
-from app.db import ReadSessionDep, SessionDep, sessionmanager
+from app.db import ReadSessionDep, SessionDep, get_db, sessionmanager
 from app.main import app
 from app.users.models import User
+from app.users.schemas import UserCreate, UserPublic, UserWithNotes
 
 __all__ = ["app"]
+LAZY = select(User).options(lazyload(User.notes))  # instead of what app/users/models.py says
+
+
+@app.post("/test/as-the-article-has-it", status_code=201)
+async def as_the_article_has_it(data: UserCreate, session: AsyncSession = Depends(get_db)) -> None:  # noqa: B008 as the article has it
+    session.add(User(**data.model_dump()))
 
 
 @app.post("/test/raise-after-flush")
@@ -40,6 +48,16 @@ async def catch_and_go_on(session: SessionDep, statement: Annotated[str, Body()]
 @app.get("/test/sleep")
 async def sleep(session: SessionDep, seconds: float) -> None:
     await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+
+
+@app.get("/test/read-and-sleep")
+async def read_and_sleep(session: ReadSessionDep, seconds: float) -> None:
+    await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+
+
+@app.post("/test/unit")
+async def unit(session: SessionDep) -> None:
+    await session.execute(text("SELECT 1"))
 
 
 @app.get("/test/idle")
@@ -225,6 +243,93 @@ async def background_with_the_session_of_the_request(session: SessionDep, tasks:
     tasks.add_task(add_user)
 
 
+# Mistakes, each of which the log must name.
+
+
+@app.post("/test/lazy-in-the-route")
+async def lazy_in_the_route(session: SessionDep) -> int:
+    user = (await session.scalars(LAZY)).one()
+    return len(user.notes)
+
+
+@app.post("/test/lazy-in-the-response", response_model=UserWithNotes)
+async def lazy_in_the_response(session: SessionDep) -> User:
+    return (await session.scalars(LAZY)).one()
+
+
+@app.post("/test/lazy-after-the-session")
+async def lazy_after_the_session(session: SessionDep, tasks: BackgroundTasks) -> None:
+    user = (await session.scalars(LAZY)).one()
+
+    async def count_notes() -> None:
+        len(user.notes)
+
+    tasks.add_task(count_notes)
+
+
+@app.post("/test/lazy-raises")
+async def lazy_raises(session: ReadSessionDep) -> int:
+    return len((await session.scalars(select(User))).one().notes)
+
+
+@app.post("/test/misfit", response_model=UserPublic)
+async def misfit(session: ReadSessionDep) -> dict[str, Any]:
+    user = (await session.scalars(select(User))).one()
+    return {"id": 1, "email": [user.full_name], "created_at": user.created_at}
+
+
+@app.post("/test/unflushed", response_model=UserPublic)
+async def unflushed(session: SessionDep) -> User:
+    user = User(email="grace@example.com", full_name="hunter2")
+    session.add(user)
+    return user
+
+
+@app.post("/test/stream-with-the-session-of-the-request")
+async def stream_with_the_session_of_the_request(session: SessionDep) -> StreamingResponse:
+    async def lines() -> AsyncGenerator[str]:
+        yield "first\n"
+        yield str(await session.scalar(select(User.email)))
+
+    return StreamingResponse(lines())
+
+
+@app.post("/test/write-in-a-read")
+async def write_in_a_read(session: ReadSessionDep) -> None:
+    await session.execute(update(User).values(full_name="hunter2"))
+
+
+@app.post("/test/change-in-a-read")
+async def change_in_a_read(session: ReadSessionDep) -> None:
+    (await session.scalars(select(User))).one().email = "grace@example.com"
+
+
+@app.post("/test/stream-in-a-read")
+async def stream_in_a_read(session: ReadSessionDep) -> None:
+    await session.stream(select(User))
+
+
+@app.post("/test/commit-in-a-joined-block")
+async def commit_in_a_joined_block(session: SessionDep) -> None:
+    await session.execute(select(1))
+    async with sessionmanager.session() as inner:
+        await inner.commit()
+
+
+@app.post("/test/go-on-after-a-joined-block-failed")
+async def go_on_after_a_joined_block_failed(session: SessionDep) -> None:
+    await session.execute(select(1))
+    with suppress(KeyError):
+        async with sessionmanager.session():
+            raise KeyError
+
+
+@app.post("/test/two-tasks-in-one-stream")
+async def two_tasks_in_one_stream(session: SessionDep) -> None:
+    rows = await session.stream(text("SELECT pg_sleep(0.001) FROM generate_series(1, 1000)"))
+    await asyncio.gather(rows.all(), rows.all())
+
+
 @app.get("/test/schema")
 async def schema(session: ReadSessionDep) -> str | None:
     found: str | None = await session.scalar(text("SELECT current_schema()"))
@@ -247,6 +352,12 @@ async def reads_replica(session: ReadSessionDep) -> bool:
 async def read_after_write(user_id: int, session: SessionDep) -> str | None:
     """Read what this client may have written a moment ago: not on a replica, which may be behind."""
     return await session.scalar(select(User.email).where(User.id == user_id))
+
+
+@app.get("/test/pools")
+async def pools() -> list[str]:
+    """Tell of which kind the pools are."""
+    return [type(engine.pool).__name__ for engine in (sessionmanager.engine, sessionmanager.read_engine)]
 
 
 @app.get("/test/telemetry")

@@ -9,11 +9,12 @@ import yaml
 
 from app.config import Settings
 from app.main import app
-from app.web import health
+from app.web.health import DEADLINE
 from service.tools import PROJECT
 
 USABLE_CONNECTIONS = 97  # of the 100 that a stock PostgreSQL has; what yours has for applications
 MIGRATION_CONNECTIONS = 2  # one migrates, one holds the lock
+POOLS = ("POOL_SIZE", "MAX_OVERFLOW", "READ_POOL_SIZE")  # of each worker
 
 DEPLOY = PROJECT / "deploy"
 FOLDERS = sorted(path.parent for path in DEPLOY.rglob("kustomization.yaml"))
@@ -103,8 +104,8 @@ def test_all_pods_together_ask_for_no_more_connections_than_the_server_has(built
     assert built.spec(API)["minReadySeconds"] >= built.pod(API)["terminationGracePeriodSeconds"]
     ending = surge
     pods = built.spec(AUTOSCALER)["maxReplicas"] + surge + ending
-    pool = int(built.settings["DATABASE_POOL_SIZE"]) + int(built.settings["DATABASE_MAX_OVERFLOW"])
-    wanted = pods * int(built.settings["WEB_CONCURRENCY"]) * pool + MIGRATION_CONNECTIONS
+    pools = sum(int(built.settings[f"DATABASE_{name}"]) for name in POOLS)
+    wanted = pods * int(built.settings["WEB_CONCURRENCY"]) * pools + MIGRATION_CONNECTIONS
     assert wanted <= USABLE_CONNECTIONS
 
 
@@ -135,7 +136,7 @@ def test_only_readiness_asks_the_database_and_waits_longer_than_the_route_does(b
     container = built.container(API)
     asked = {probe: container[probe]["httpGet"]["path"] for probe in PROBES}
     assert [probe for probe in PROBES if asked[probe] == "/health/ready"] == ["readinessProbe"]
-    assert container["readinessProbe"]["timeoutSeconds"] > health.DEADLINE
+    assert container["readinessProbe"]["timeoutSeconds"] > DEADLINE
 
 
 def test_requests_reach_the_pods(built: Built) -> None:

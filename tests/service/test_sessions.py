@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, joinedload, lazyload, selectinload
 
 from app.config import get_settings
-from app.db import DatabaseSessionManager, sessionmanager
+from app.db import DatabaseSessionManager
 from app.db.connection import quoted_schema
 from app.db.errors import (
     ChangedObjectError,
@@ -33,7 +33,7 @@ from app.db.errors import (
 )
 from app.users.models import Note, User
 from service.routes import open_now
-from service.tools import on_server
+from service.tools import on_server, stored
 
 NOTHING = {"sessions": 0, "connections": 0}
 
@@ -41,12 +41,6 @@ NOTHING = {"sessions": 0, "connections": 0}
 async def add_user(session: AsyncSession, email: str = "ada@example.com") -> None:
     session.add(User(email=email))
     await session.flush()
-
-
-async def stored() -> int:
-    """Count the users, as any other connection sees them."""
-    async with sessionmanager.engine.connect() as connection:
-        return await connection.scalar(select(func.count()).select_from(User)) or 0
 
 
 async def test_success_commits(database: DatabaseSessionManager) -> None:
@@ -269,14 +263,17 @@ async def test_a_rollback_by_hand_undoes_what_was_written_so_far(database: Datab
 
 
 async def test_begin_is_what_sqlalchemy_documents(database: DatabaseSessionManager) -> None:
+    async def fail(session: AsyncSession) -> None:
+        async with session.begin():
+            await add_user(session, "grace@example.com")
+            raise KeyError
+
     async with database.session() as session:
         async with session.begin():
             await add_user(session)
         assert await stored() == 1
         with pytest.raises(KeyError):
-            async with session.begin():
-                await add_user(session, "grace@example.com")
-                raise KeyError
+            await fail(session)
     assert await stored() == 1
 
 

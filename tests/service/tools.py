@@ -6,23 +6,26 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import httpx2
 from httpx2 import TransportError
-from sqlalchemy import URL, NullPool, text
+from sqlalchemy import URL, NullPool, func, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import app
 from app.config import get_settings
+from app.db import sessionmanager
 from app.db.connection import quoted_schema
+from app.users.models import User
 
 PROJECT = Path(app.__file__).parents[1]  # the rendered project
 HOUSE = Path(__file__).parents[1]  # the package of these tests is in it
@@ -43,6 +46,12 @@ async def on_server(url: URL, statement: str) -> Any:
     async with engine.connect() as connection:
         result = await connection.execute(text(statement))
         return result.scalar() if result.returns_rows else None
+
+
+async def stored() -> int:
+    """Count the users, as any other connection sees them."""
+    async with sessionmanager.engine.connect() as connection:
+        return await connection.scalar(select(func.count()).select_from(User)) or 0
 
 
 @asynccontextmanager
@@ -152,11 +161,12 @@ class Server:
     url: str
     process: subprocess.Popen[bytes]
     log_file: Path
+    terminal: bool = False  # it logs to one
 
     @property
     def log(self) -> str:
-        """What it has logged so far."""
-        return self.log_file.read_text()
+        """What it has logged so far, without the colours of a terminal."""
+        return re.sub(r"\x1b\[[\d;]*m", "", self.log_file.read_text())
 
     @property
     def tracebacks(self) -> list[str]:
@@ -165,25 +175,52 @@ class Server:
 
 
 @contextmanager
-def served(*options: str, **environment: str) -> Generator[Server]:
-    """Serve the tests' application from a process of its own, on a free port; the options are uvicorn's."""
-    with TemporaryDirectory() as folder:
-        log_file = Path(folder) / "log"
-        with log_file.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", "service.routes:app", "--port", "0", *options],
-                cwd=PROJECT,
-                env={**os.environ, **environment},
-                stdout=log,
-                stderr=log,
-            )
-        server = Server("", process, log_file)
+def served(
+    *options: str, terminal: bool = False, folder: Path = PROJECT, **environment: str
+) -> Generator[Server]:
+    """Serve the tests' application from a process of its own, on a free port; the options are uvicorn's.
+
+    Its standard error is a file, or a terminal. The application is the one in the folder.
+    """
+    with TemporaryDirectory() as name, ExitStack() as stack:
+        log_file = Path(name) / "log"
+        log = stack.enter_context(log_file.open("wb", buffering=0))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "service.routes:app", "--port", "0", *options],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=stack.enter_context(terminal_of(log)) if terminal else log,
+        )
+        server = Server("", process, log_file, terminal)
         try:
             server.url = wait_for(lambda: url_of(server))
             yield server
         finally:
             process.terminate()
             process.wait(timeout=30)
+
+
+@contextmanager
+def terminal_of(log: IO[bytes]) -> Generator[int]:
+    """Open a terminal for a program; what the program writes there goes to the log."""
+    import pty  # noqa: PLC0415 Windows has none
+
+    shown, written = pty.openpty()
+
+    def copy() -> None:
+        with suppress(OSError):  # nobody holds the other end any more
+            while data := os.read(shown, 65_536):
+                log.write(data)
+
+    copying = threading.Thread(target=copy)
+    copying.start()
+    try:
+        yield written
+    finally:
+        os.close(written)
+        copying.join(timeout=30)
+        os.close(shown)
 
 
 def url_of(server: Server) -> str | None:

@@ -1,8 +1,8 @@
 """What the tests run on: a PostgreSQL server of their own, or the server that TEST_DATABASE_URL names.
 
-Each worker of pytest-xdist creates a database and a role there, and drops both at the end. As in production, the
-migrations run as the owner of the tables, and the service runs as a role with fewer rights. The tests never use
-the database in DATABASE_URL: the settings are overwritten here, before anything reads them.
+Each worker of pytest-xdist creates a database and a role there, and drops both at the end. As in production,
+the migrations run as the owner of the tables, and the service runs as a role with fewer rights. The tests
+never use the database in DATABASE_URL: the settings are overwritten here, before anything reads them.
 """
 
 import asyncio
@@ -16,35 +16,24 @@ from tempfile import TemporaryDirectory
 
 for name in [name for name in os.environ if name.startswith("OTEL_")]:
     del os.environ[name]  # tests are not reported
-os.environ.update(  # whatever was answered, and whatever is in .env
+os.environ.update(  # what tests depend on, whatever was answered and whatever is in .env
     DATABASE_URL="postgresql://nobody@never-used.invalid/nothing",
     DATABASE_OWNER_URL="none",
     DATABASE_DIRECT_URL="none",
     DATABASE_REPLICA_URL="none",
-    DATABASE_REPLICA_FALLBACK="true",
     DATABASE_PGBOUNCER="false",
-    DATABASE_CONNECT_TIMEOUT="2",
-    DATABASE_STATEMENT_TIMEOUT="10",
-    DATABASE_LOCK_TIMEOUT="5",
-    DATABASE_IDLE_TRANSACTION_TIMEOUT="30",
     DATABASE_POOL_SIZE="10",
-    DATABASE_MAX_OVERFLOW="0",
     DATABASE_READ_POOL_SIZE="10",
     DATABASE_POOL_TIMEOUT="5",
-    DATABASE_POOL_RECYCLE="1800",
-    DATABASE_POOL_PRE_PING="false",
     CORS_ORIGINS="https://pages.example",
-    MAX_BODY_SIZE="1048576",
-    DOCS="true",
     LOG_LEVEL="INFO",
-    WEB_CONCURRENCY="1",
 )
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from httpx2 import ASGITransport, AsyncClient
-from sqlalchemy import URL, MetaData, NullPool
+from sqlalchemy import URL, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from app.config import get_settings
@@ -93,17 +82,6 @@ async def execute(url: URL, *statements: str) -> None:
             await connection.exec_driver_sql(statement)
 
 
-@asynccontextmanager
-async def created(metadata: MetaData) -> AsyncGenerator[None]:
-    """Create tables that only a test needs, as their owner. Drop them at the end."""
-    async with connection_to() as owner:
-        await owner.run_sync(metadata.create_all)
-        try:
-            yield
-        finally:
-            await owner.run_sync(metadata.drop_all)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def own_database() -> Generator[URL]:
     """Create the database of this worker and the role of the service; drop both at the end.
@@ -114,16 +92,18 @@ def own_database() -> Generator[URL]:
     name, password = f"test_{secrets.token_hex(6)}", secrets.token_hex(16)
     owner = server.set(database=name)
     role = owner.set(username=name, password=password)
+    create = (f"CREATE ROLE {name} LOGIN PASSWORD '{password}'", f"CREATE DATABASE {name}")
+    grant = (f"ALTER DEFAULT PRIVILEGES GRANT {right} TO {name}" for right in RIGHTS)
+    drop = (f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"DROP ROLE IF EXISTS {name}")
     try:
-        asyncio.run(execute(server, f"CREATE ROLE {name} LOGIN PASSWORD '{password}'", f"CREATE DATABASE {name}"))
-        asyncio.run(execute(owner, *(f"ALTER DEFAULT PRIVILEGES GRANT {each} TO {name}" for each in RIGHTS)))
+        asyncio.run(execute(server, *create))
+        asyncio.run(execute(owner, *grant))
         os.environ["DATABASE_URL"] = role.render_as_string(hide_password=False)
         os.environ["DATABASE_OWNER_URL"] = owner.render_as_string(hide_password=False)
         get_settings.cache_clear()
         command.upgrade(ALEMBIC, "head")
         yield owner
     finally:
-        drop = (f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"DROP ROLE IF EXISTS {name}")
         asyncio.run(execute(server, *drop))
 
 
@@ -145,8 +125,8 @@ async def database() -> AsyncGenerator[DatabaseSessionManager]:
 async def session(database: DatabaseSessionManager) -> AsyncGenerator[AsyncSession]:
     """A session of the test's own, to store rows and to look at them.
 
-    Commit what you add, before the client asks for it: the client has sessions of its own. To see what the client
-    changed, `await session.refresh(row)`.
+    Commit what you add before the client asks for it: the requests have sessions of their own. To see what
+    a request changed, `await session.refresh(row)`.
     """
     async with database.session_maker() as session:
         yield session

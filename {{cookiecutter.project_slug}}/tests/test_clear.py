@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.users.clear import clear_users_from_tables, count_users, main, read_ids
@@ -14,10 +14,9 @@ from app.users.models import Note, User
 
 @pytest.fixture
 async def session(session: AsyncSession) -> AsyncSession:
-    """The session of a database with ten users, each with two notes."""
-    emails = [{"email": f"user{n}@example.com"} for n in range(10)]
-    ids = (await session.scalars(insert(User).returning(User.id), emails)).all()
-    await session.execute(insert(Note), [{"user_id": user_id, "body": "x"} for user_id in ids * 2])
+    """A session, and ten users who have two notes each."""
+    for n in range(10):
+        session.add(User(email=f"user{n}@example.com", notes=[Note(body="one"), Note(body="two")]))
     await session.commit()
     return session
 

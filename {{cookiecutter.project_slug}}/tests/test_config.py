@@ -49,7 +49,7 @@ def test_a_wrong_setting_is_one_line_that_names_it(
     value: str,
     message: str,
 ) -> None:
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    monkeypatch.setattr(Settings, "model_config", {**Settings.model_config, "env_file": None})
     monkeypatch.setenv(variable, value)
     with pytest.raises(SystemExit):
         get_settings.__wrapped__()  # reads the settings again
@@ -66,7 +66,8 @@ def test_a_script_and_a_migration_have_their_own_urls_and_no_time_limit() -> Non
     assert (script.database_url, migration.database_url) == (urls["direct"], urls["owner"])
     assert (script.database_replica_url, script.database_owner_url) == (None, None)
     assert (script.database_statement_timeout, migration.database_statement_timeout) == (0, 0)
-    assert (script.database_lock_timeout, migration.database_lock_timeout) == (0, settings.database_lock_timeout)
+    assert script.database_lock_timeout == 0
+    assert migration.database_lock_timeout == settings.database_lock_timeout
 
 
 def test_no_way_of_printing_the_settings_shows_the_password() -> None:

@@ -61,7 +61,9 @@ async def test_the_notes_of_an_unknown_user_are_not_found(client: AsyncClient) -
 
 
 @pytest.mark.parametrize("body", [{}, {"body": ""}, {"body": "NUL\0"}, {"body": None}])
-async def test_an_invalid_note_is_refused(client: AsyncClient, user: User, body: dict[str, str | None]) -> None:
+async def test_an_invalid_note_is_refused(
+    client: AsyncClient, user: User, body: dict[str, str | None]
+) -> None:
     assert (await client.post(f"/users/{user.id}/notes", json=body)).status_code == 422
 
 

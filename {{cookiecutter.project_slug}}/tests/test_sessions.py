@@ -4,21 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
-from sqlalchemy import Executable, delete, insert, select, text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import get_settings
 from app.db import DatabaseSessionManager
-from app.db.errors import (
-    ChangedObjectError,
-    JoinedBlockError,
-    ReadOnlySessionError,
-    RollbackOnlyError,
-    TransactionNeededError,
-)
-from tests.conftest import created
-from tests.things import Base, Thing, add_thing, nothing_is_open, stored
+from app.db.errors import JoinedBlockError, RollbackOnlyError
+from tests.tools import Base, Thing, add_thing, created, open_now, stored
 
 
 @pytest.fixture
@@ -26,7 +19,7 @@ async def database(database: DatabaseSessionManager) -> AsyncGenerator[DatabaseS
     """The session manager, on a database with an empty table."""
     async with created(Base.metadata):
         yield database
-        assert nothing_is_open()
+        assert open_now() == (0, 0)
 
 
 async def test_a_block_that_succeeds_commits(database: DatabaseSessionManager) -> None:
@@ -143,7 +136,7 @@ async def test_a_session_cannot_be_used_after_its_block(database: DatabaseSessio
         thing = await add_thing(session)
     assert thing.name == "lamp"  # what was loaded can be read
     with pytest.raises(InvalidRequestError, match="permanently closed"):
-        await session.refresh(thing)
+        await session.execute(select(1))
 
 
 async def test_raw_sql_sees_the_configured_schema(database: DatabaseSessionManager) -> None:
@@ -151,49 +144,3 @@ async def test_raw_sql_sees_the_configured_schema(database: DatabaseSessionManag
         async with block() as session:
             await session.rollback()
             assert await session.scalar(text("SELECT current_schema()")) == get_settings().database_schema
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [insert(Thing).values(name="lamp"), delete(Thing), select(Thing).with_for_update(), text("CREATE TABLE x ()")],
-    ids=["insert", "delete", "lock", "create"],
-)
-async def test_a_read_session_cannot_write(database: DatabaseSessionManager, statement: Executable) -> None:
-    async with database.read_session() as session:
-        with pytest.raises(ReadOnlySessionError, match="SessionDep"):
-            await session.execute(statement)
-
-
-async def test_a_read_session_does_not_lose_a_change_without_a_word(database: DatabaseSessionManager) -> None:
-    async with database.session() as session:
-        await add_thing(session)
-    with pytest.raises(ChangedObjectError):
-        async with database.read_session() as reader:
-            (await reader.get_one(Thing, 1)).name = "desk"
-    with pytest.raises(ChangedObjectError):
-        async with database.read_session() as reader:
-            reader.add(Thing(name="desk"))
-    assert await stored() == ["lamp"]
-
-
-async def test_a_read_session_says_what_needs_a_transaction(database: DatabaseSessionManager) -> None:
-    async with database.read_session() as session:
-        with pytest.raises(TransactionNeededError):
-            await session.stream(select(Thing))
-
-
-async def test_a_task_that_waits_holds_no_connection(database: DatabaseSessionManager) -> None:
-    async with database.session() as session:
-        await add_thing(session)
-    await database.close()
-    database.init_db(get_settings().model_copy(update={"database_read_pool_size": 1}))
-    everybody_has_read = asyncio.Barrier(5)
-
-    async def read_and_wait() -> str:
-        async with database.read_session() as session:
-            thing = await session.get_one(Thing, 1)
-            await everybody_has_read.wait()
-            await session.refresh(thing)
-            return thing.name
-
-    assert await asyncio.gather(*(read_and_wait() for _ in range(5))) == ["lamp"] * 5

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import os
-import pty
-import subprocess
 import sys
 import uuid
 from contextlib import suppress
 
+import httpx2
 import pytest
 from httpx2 import AsyncClient
 from sqlalchemy import URL, text
@@ -21,20 +19,20 @@ from app.db import DatabaseSessionManager
 from app.db.errors import ReadOnlySessionError
 from app.users.models import User
 from app.web.errors import cause_of
-from service.tools import PROJECT, run, served, wait_for
+from service.tools import run, served, wait_for
 
 
-async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
+async def test_a_failure_is_one_line_with_its_cause_and_no_data_of_the_database(
     database: DatabaseSessionManager,
 ) -> None:
     failures = {
         "POST /test/not-null": "500, NotNullViolationError 23502: null value in column",
         "POST /test/wrong-type": "500, DataError 22000",
-        "POST /test/raise": "500, ValueError: what < KeyError: 'what'",
         "GET /test/sleep": "503, QueryCanceledError 57014: canceling statement due to statement timeout",
         "POST /test/killed-before-commit": "503, ",
         "POST /test/background-failure": "the response had begun, RuntimeError: Caught handled exception, "
         "but response already started. < NotNullViolationError 23502",
+        "POST /test/raise": "500, ValueError: what < KeyError: 'what'",
     }
     with served(DATABASE_STATEMENT_TIMEOUT="0.5") as server:
         async with AsyncClient(base_url=server.url) as client:
@@ -42,11 +40,12 @@ async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
                 method, path = request.split()
                 request_id = uuid.uuid4().hex
                 parameters = {"seconds": 5} if path == "/test/sleep" else {}
+                body = "what" if path == "/test/raise" else "hunter2"
                 await client.request(
-                    method, path, params=parameters, json="hunter2", headers={"x-request-id": request_id}
+                    method, path, params=parameters, json=body, headers={"x-request-id": request_id}
                 )
                 # Some of it happens after the response.
-                await asyncio.to_thread(wait_for, lambda: f"{request}: {cause}" in server.log)  # noqa: B023
+                await asyncio.to_thread(wait_for, lambda: f"{request}: {cause}" in server.log)  # noqa: B023 read at once
                 lines = [json.loads(line) for line in server.log.splitlines()]
                 [line] = [
                     line
@@ -55,8 +54,9 @@ async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
                 ]
                 assert f"{request}: {cause}" in line["message"]
                 assert line["level"] == ("WARNING" if cause.startswith("503") else "ERROR")
-            await client.post("/test/forgotten-task", json="hunter2")
-            assert "Task exception was never retrieved" in server.log
+            await client.post("/test/forgotten-task", json="nobody waited")
+            forgotten = wait_for(lambda: next(filter(is_forgotten, server.log.splitlines()), None))
+            assert json.loads(forgotten)["exc_info"].endswith("ValueError: nobody waited\n")
             assert server.tracebacks
         password = get_settings().database_url.password
         assert password is not None
@@ -64,23 +64,34 @@ async def test_a_failure_is_one_line_with_its_cause_and_nobodys_data(
             assert secret not in server.log
 
 
+def is_forgotten(line: str) -> bool:
+    return "Task exception was never retrieved" in line
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other terminals")
 def test_on_a_terminal_the_logs_are_text(own_database: URL) -> None:
-    terminal, stderr = pty.openpty()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "service.routes:app", "--port", "0"], cwd=PROJECT, stderr=stderr
-    )
-    os.close(stderr)
-    try:
-        log = ""
-        while "Application startup complete" not in log:
-            log += os.read(terminal, 1_000).decode()
-        assert "{" not in log
-        assert "[-]" not in log  # as uvicorn, or `fastapi dev`, shows them
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-        os.close(terminal)
+    with served(terminal=True) as server:
+        assert "Application startup complete" in server.log
+        assert "{" not in server.log
+        assert "[-]" not in server.log  # as uvicorn, or `fastapi dev`, shows them
+
+
+def test_every_line_of_several_workers_and_their_parent_is_json_with_the_same_fields(
+    own_database: URL,
+) -> None:
+    with served("--workers", "2", "--log-config", "app/web/uvicorn.json") as server:
+        httpx2.get(f"{server.url}/users")
+        httpx2.post(f"{server.url}/test/raise", json="what")
+        server.process.terminate()
+        server.process.wait(timeout=30)
+        lines = [json.loads(line) for line in server.log.splitlines()]
+    for line in lines:
+        assert line.keys() - {"exc_info"} == {"time", "level", "name", "message", "request_id"}
+    said = " ".join(line["message"] for line in lines)
+    for of_the_parent in ("Started parent process", "Stopping parent process"):
+        assert of_the_parent in said
+    for of_a_worker in ("Application startup complete", '"GET /users HTTP/1.1" 200', "500, ValueError: what"):
+        assert of_a_worker in said
 
 
 @pytest.mark.parametrize("logger", ["app.main", "uvicorn.error", "uvicorn.access"])
@@ -98,14 +109,14 @@ def test_the_level_is_that_of_all_logs(logger: str) -> None:
 def test_a_cycle_of_errors_has_an_end() -> None:
     first, second = ValueError(), KeyError()
     first.__context__, second.__context__ = second, first
-    group = ExceptionGroup("", [first])
+    group = ExceptionGroup("two tasks", [first])
     second.__cause__ = group
-    assert cause_of(first) == "ValueError < KeyError < ExceptionGroup"
+    assert cause_of(first) == "ValueError < KeyError < ExceptionGroup: two tasks (1 sub-exception)"
 
 
 def test_what_a_statement_was_given_is_not_in_its_cause() -> None:
     wrong = StatementError("'hunter2' is not among the defined values", None, None, LookupError("hunter2"))
-    assert cause_of(wrong) == "StatementError"
+    assert cause_of(wrong) == "StatementError: LookupError"
     assert "hunter2" not in cause_of(ReadOnlySessionError("INSERT INTO users VALUES ('hunter2')"))
 
 
@@ -118,7 +129,9 @@ async def test_an_error_that_was_caught_is_not_quoted_by_the_next(database: Data
 
     with pytest.raises(PendingRollbackError, match="hunter2") as error:
         await catch()
-    assert cause_of(error.value) == "PendingRollbackError"
+    cause = cause_of(error.value)
+    assert cause.startswith("PendingRollbackError: This Session's transaction has been rolled back")
+    assert "hunter2" not in cause
 
 
 async def test_a_message_that_quotes_what_was_sent_is_not_in_the_cause(
@@ -138,12 +151,11 @@ def test_a_websocket_that_fails_is_one_line() -> None:
     with served() as server:
         uri = server.url.replace("http", "ws") + "/test/websocket"
         with connect(uri) as socket:
-            socket.send("hunter2")
+            socket.send("what it said")
             with pytest.raises(ConnectionClosedError):
                 socket.recv()
         assert server.log.count('"ERROR"') == 1
-        assert "WEBSOCKET /test/websocket: 500, ValueError" in server.log
-        assert "hunter2" not in server.log
+        assert "WEBSOCKET /test/websocket: 500, ValueError: what it said" in server.log
 
 
 async def test_no_error_message_holds_a_parameter(database: DatabaseSessionManager) -> None:

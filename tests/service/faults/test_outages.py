@@ -207,27 +207,33 @@ async def test_connections_that_are_lost_as_soon_as_they_are_made_are_a_503(clie
     def lose(*_: object) -> None:
         raise DisconnectionError
 
-    event.listen(sessionmanager.engine.sync_engine, "checkout", lose)
-    answer = await client.get("/users")
-    event.remove(sessionmanager.engine.sync_engine, "checkout", lose)
-    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    for engine in (sessionmanager.engine, sessionmanager.read_engine):
+        event.listen(engine.sync_engine, "checkout", lose)  # as long as this test's engines
+    for answer in (await client.get("/users"), await client.delete("/users/1")):
+        assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
 
 
-async def test_a_pool_that_the_server_cannot_serve_is_warned_of_once(
+async def test_pools_that_the_server_cannot_serve_are_warned_of_once(
     database: DatabaseSessionManager,
 ) -> None:
-    warning = "(DATABASE_POOL_SIZE 60 + DATABASE_MAX_OVERFLOW 0) x WEB_CONCURRENCY 2 = 120 connections"
-    with served("--workers", "1", DATABASE_POOL_SIZE="60", WEB_CONCURRENCY="2") as server:
+    pools = {"DATABASE_POOL_SIZE": "40", "DATABASE_MAX_OVERFLOW": "1", "DATABASE_READ_POOL_SIZE": "19"}
+    warning = (
+        "(DATABASE_POOL_SIZE 40 + DATABASE_MAX_OVERFLOW 1 + DATABASE_READ_POOL_SIZE 19) x "
+        "WEB_CONCURRENCY 2 = 120 connections, but the server has 97 for applications"
+    )
+    with served("--workers", "1", **pools, WEB_CONCURRENCY="2") as server:
         await asyncio.to_thread(wait_for, lambda: warning in server.log)
         await asyncio.sleep(0.5)
         assert server.log.count("for applications") == 1
-    with_replica = {"DATABASE_POOL_SIZE": "60", "DATABASE_REPLICA_URL": text_of(get_settings().database_url)}
-    with served(**with_replica) as server:
-        warning = "WEB_CONCURRENCY 1 x 2, while the replica is away, = 120 connections"
+    # The reads of a replica that is away go to the primary, unless they may not.
+    pools |= {"DATABASE_READ_POOL_SIZE": "60", "DATABASE_REPLICA_URL": text_of(get_settings().database_url)}
+    with served(**pools) as server:
+        warning = "DATABASE_READ_POOL_SIZE 60) x WEB_CONCURRENCY 1 = 101 connections"
         await asyncio.to_thread(wait_for, lambda: warning in server.log)
-    with served(DATABASE_POOL_SIZE="60", WEB_CONCURRENCY="1") as server:
-        await asyncio.sleep(0.5)
-        assert "for applications" not in server.log
+    for fitting in ({"DATABASE_REPLICA_FALLBACK": "false"}, {"DATABASE_READ_POOL_SIZE": "56"}):
+        with served(**pools | fitting) as server:
+            await asyncio.sleep(0.5)
+            assert "for applications" not in server.log
 
 
 async def test_a_request_that_finds_no_slot_on_the_server_is_a_503(client: AsyncClient) -> None:

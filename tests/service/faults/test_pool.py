@@ -55,10 +55,11 @@ async def test_one_session_in_several_tasks_leaks_nothing_while_the_pool_connect
     with served(DATABASE_POOL_SIZE="4") as server:
         async with AsyncClient(base_url=server.url, timeout=30) as client:
             answers = await asyncio.gather(*[client.get("/test/gather") for _ in range(25)])
-            assert {answer.status_code for answer in answers} <= {500, 503}
+            # On a connection that is open already, SQLAlchemy runs the statements one after the other.
+            assert {answer.status_code for answer in answers} <= {200, 500, 503}
             assert (await client.get("/test/open")).json() == NOTHING
             assert (await client.get("/users")).status_code == 200
-        assert "SharedSessionError" in server.log
+        assert "500, InvalidRequestError: This session is provisioning a new connection" in server.log
 
 
 async def test_a_connection_that_came_back_busy_is_replaced(database: DatabaseSessionManager) -> None:
@@ -150,7 +151,7 @@ async def test_who_is_cancelled_when_a_connection_is_handed_over_takes_none_alon
     assert await second is connection
     assert first.cancelled()
     await give_back(pool, connection)
-    assert (pool.checkedout(), len(pool._line)) == (0, 0)
+    assert (pool.checkedout(), pool.waiting()) == (0, 0)
 
 
 @pytest.mark.parametrize("pool", [(1, 1)], indirect=True)
@@ -177,7 +178,7 @@ async def test_who_waits_opens_the_connection_that_somebody_else_gave_up(pool: F
     cancelled.cancel()
     async with asyncio.timeout(5):
         await give_back(pool, await waiting)
-    assert (pool.checkedout(), len(pool._line)) == (0, 0)
+    assert (pool.checkedout(), pool.waiting()) == (0, 0)
 
 
 @pytest.mark.parametrize("pool", [(1, 0)], indirect=True)
@@ -186,7 +187,7 @@ async def test_a_slot_is_handed_on_until_somebody_uses_it(pool: FairPool, turns:
     connecting, first, second = get(pool), get(pool), get(pool)
     await asyncio.sleep(0)
     connecting.cancel()
-    while len(pool._line) == 2:
+    while pool.waiting() == 2:
         await asyncio.sleep(0)
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -203,7 +204,7 @@ async def test_who_waited_too_long_is_no_longer_in_line(pool: FairPool) -> None:
     pool._timeout = 0.01
     with pytest.raises(PoolTimeout, match=r"size 1 overflow 0 reached, no connection in 0\.01 s"):
         await get(pool)
-    assert not pool._line
+    assert pool.waiting() == 0
     await give_back(pool, connection)
     assert pool.checkedout() == 0
 

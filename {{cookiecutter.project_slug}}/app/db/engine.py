@@ -82,11 +82,9 @@ def check_usable(connection: Any, _record: Any, _proxy: Any) -> None:
 def name_read_error(context: ExceptionContext) -> BaseException | None:
     """Say what to use instead where PostgreSQL refused what only a unit of work can do."""
     error = READ_ERRORS.get(getattr(context.original_exception, "sqlstate", None))
-    if error is TransactionNeededError and context.connection is not None:
-        # The driver prepared the statement of the cursor. The server keeps its locks until the next statement.
+    if error is TransactionNeededError:
+        # The driver prepared a statement for the cursor. Its tables stay locked until the next statement.
         context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
-        driver: Any = context.connection.connection.driver_connection
-        driver.terminate()
     return error() if error else None
 
 

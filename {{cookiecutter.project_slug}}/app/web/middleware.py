@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings
-from app.web.errors import cause_of
+from app.web.errors import cause_of, chain_of
 from app.web.problems import DETAIL, problem
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ class RequestGuard:
         except ClientDisconnect:
             return  # nobody is left to answer
         except Exception as error:
-            if error is refused and scope["type"] == "http":
-                raise  # FastAPI has answered that the body is too large, and takes its error back
+            if refused and refused in chain_of(error) and scope["type"] == "http":
+                raise refused  # FastAPI has answered that the body is too large, and takes its error back
             method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
             logger.exception("%s %s: %s, %s", method, scope["path"], when, cause_of(error))  # noqa: TRY401 one line says it all
             if scope["type"] == "websocket":

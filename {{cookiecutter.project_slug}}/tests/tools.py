@@ -1,7 +1,10 @@
-"""A table for the tests of the sessions. Your models do not know it, and it does not depend on them."""
+"""A table and an application for the tests of `app/db` and `app/web`, without your models and routes."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import datetime
 
+from fastapi import FastAPI
 from sqlalchemy import (
     AsyncAdaptedQueuePool,
     BigInteger,
@@ -19,19 +22,21 @@ from sqlalchemy.util import ScopedRegistry
 import app.db
 from app.config import get_settings
 from app.db import sessionmanager
+from app.web import add_middleware, add_problem_handlers
+from tests.conftest import connection_to
 
 TIME = DateTime(timezone=True)
 
 
 class Base(DeclarativeBase):
-    """Like `app.db.Base`, with tables of its own."""
+    """Like `app.db.Base`, with tables that Alembic does not know."""
 
     metadata = MetaData(schema=get_settings().database_schema)
     __mapper_args__ = app.db.Base.__mapper_args__
 
 
 class Thing(Base):
-    """A row with values of the server. PostgreSQL looks for a second one of the same name at the commit."""
+    """A row with values of the server. Two rows of one name are refused at the commit, not before."""
 
     __tablename__ = "things_of_tests"
     __table_args__ = (UniqueConstraint("name", deferrable=True, initially="DEFERRED"),)
@@ -41,6 +46,17 @@ class Thing(Base):
     changed_at: Mapped[datetime] = mapped_column(
         TIME, server_default=func.now(), onupdate=func.clock_timestamp()
     )
+
+
+@asynccontextmanager
+async def created(metadata: MetaData) -> AsyncGenerator[None]:
+    """Create tables as their owner. Drop them at the end."""
+    async with connection_to() as owner:
+        await owner.run_sync(metadata.create_all)
+        try:
+            yield
+        finally:
+            await owner.run_sync(metadata.drop_all)
 
 
 async def add_thing(session: AsyncSession, name: str = "lamp") -> Thing:
@@ -57,11 +73,19 @@ async def stored() -> list[str]:
         return list(await session.scalars(select(Thing.name).order_by(Thing.id)))
 
 
-def nothing_is_open() -> bool:
-    """Tell whether no task has a session, and no session a connection."""
+def open_now() -> tuple[int, int]:
+    """Count the sessions that are open, and the connections that they hold."""
+    registries = (sessionmanager._units.registry, sessionmanager._readers.registry)
     pools = (sessionmanager.engine.pool, sessionmanager.read_engine.pool)
-    sessions = (sessionmanager._units.registry, sessionmanager._readers.registry)
-    return not (
-        any(pool.checkedout() for pool in pools if isinstance(pool, AsyncAdaptedQueuePool))
-        or any(registry.registry for registry in sessions if isinstance(registry, ScopedRegistry))
+    return (
+        sum(len(registry.registry) for registry in registries if isinstance(registry, ScopedRegistry)),
+        sum(pool.checkedout() for pool in pools if isinstance(pool, AsyncAdaptedQueuePool)),
     )
+
+
+def application() -> FastAPI:
+    """Return an application like that of `app/main.py`, without routes."""
+    application = FastAPI()
+    add_middleware(application, get_settings())
+    add_problem_handlers(application)
+    return application
