@@ -12,6 +12,7 @@ import pytest
 from cookiecutter.main import cookiecutter
 
 TEMPLATE = Path(__file__).parents[1]
+collect_ignore = ["service"]  # these tests run inside rendered projects: see test_service.py
 
 
 @dataclass(frozen=True)

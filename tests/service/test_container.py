@@ -66,7 +66,7 @@ def is_sent(path: str) -> bool:
 def serving(folder: Path) -> Generator[Server]:
     """Run the image's command, on a free port of this machine alone."""
     address = {"0.0.0.0": "127.0.0.1", "8000": "0"}
-    program = shutil.which(SERVE[0], path=Path(sys.executable).parent)
+    program = shutil.which(SERVE[0])
     assert program is not None
     with (folder / "log").open("wb") as log:
         arguments = [program, *(address.get(word, word) for word in SERVE[1:])]

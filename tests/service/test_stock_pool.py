@@ -11,7 +11,7 @@ from httpx2 import AsyncClient
 from sqlalchemy import URL
 
 from app.db import DatabaseSessionManager
-from service.tools import PROJECT, Server, eventually, on_server, served
+from service.tools import PROJECT, Server, eventually, on_server, serving
 
 NOTHING = {"sessions": 0, "connections": 0}
 OTHERS = "pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
@@ -28,7 +28,7 @@ def server(database: DatabaseSessionManager, tmp_path: Path) -> Generator[Server
     assert len(left) == len(lines) - 1
     engine.write_text("".join(left))
     pools = {"DATABASE_POOL_SIZE": "2", "DATABASE_READ_POOL_SIZE": "2", "DATABASE_POOL_TIMEOUT": "0.5"}
-    with served(folder=tmp_path, **pools) as server:
+    with serving(environment=pools, folder=tmp_path) as server:
         yield server
 
 

@@ -175,13 +175,17 @@ class Server:
 
 
 @contextmanager
-def served(
-    *options: str, terminal: bool = False, folder: Path = PROJECT, **environment: str
-) -> Generator[Server]:
-    """Serve the tests' application from a process of its own, on a free port; the options are uvicorn's.
+def served(*options: str, **environment: str) -> Generator[Server]:
+    """Serve the tests' application from a process of its own, on a free port; the options are uvicorn's."""
+    with serving(*options, environment=environment) as server:
+        yield server
 
-    Its standard error is a file, or a terminal. The application is the one in the folder.
-    """
+
+@contextmanager
+def serving(
+    *options: str, environment: dict[str, str], folder: Path = PROJECT, terminal: bool = False
+) -> Generator[Server]:
+    """Serve the application that is in the folder; its standard error is a file, or a terminal."""
     with TemporaryDirectory() as name, ExitStack() as stack:
         log_file = Path(name) / "log"
         log = stack.enter_context(log_file.open("wb", buffering=0))

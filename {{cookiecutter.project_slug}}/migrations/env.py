@@ -11,7 +11,7 @@ from typing import Any
 
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import BLANK_SCHEMA, Connection, MetaData, NullPool, inspect, text
+from sqlalchemy import BLANK_SCHEMA, Connection, Enum, MetaData, NullPool, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateSchema
@@ -37,7 +37,10 @@ def metadata_without_schema() -> MetaData:
     """Return the tables of the models as the revisions name them."""
     metadata = MetaData(naming_convention=Base.metadata.naming_convention)
     for table in Base.metadata.sorted_tables:
-        table.to_metadata(metadata, schema=NONE, referred_schema_fn=no_schema)
+        copy = table.to_metadata(metadata, schema=NONE, referred_schema_fn=no_schema)
+        for kind in (column.type for column in copy.columns):
+            if isinstance(kind, Enum) and kind.schema == SCHEMA:
+                kind.schema = kind.metadata = None  # SQLAlchemy 2.0 keeps them
     return metadata
 
 

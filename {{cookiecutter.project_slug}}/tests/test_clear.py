@@ -30,7 +30,8 @@ async def test_the_script_clears_the_users_of_a_file(session: AsyncSession, tmp_
     ids = tmp_path / "ids.txt"
     ids.write_text(f"{first}\n\n {first + 1} \n{first + 99}\n{first}\n")
     command = [sys.executable, "-m", "app.users.clear", "--file", str(ids)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    project = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr) == ("2 users deleted, 1 ids unknown.\n", "")
     assert (await count(session, User), await count(session, Note)) == (8, 16)
 

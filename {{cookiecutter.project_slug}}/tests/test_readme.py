@@ -69,10 +69,8 @@ async def client(names: dict[str, Any], database: DatabaseSessionManager) -> Asy
     """A client of the examples."""
     async with connection_to() as owner:
         await owner.execute(CreateSchema("readme", if_not_exists=True))
-    async with (
-        created(Base.metadata),
-        AsyncClient(transport=ASGITransport(names["app"]), base_url="http://test") as client,
-    ):
+    transport = ASGITransport(names["app"])
+    async with created(Base.metadata), AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
         assert open_now() == (0, 0)
 

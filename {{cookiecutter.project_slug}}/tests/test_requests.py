@@ -16,8 +16,6 @@ from tests.tools import Base, Thing, add_thing, application, created, open_now, 
 
 
 class ThingPublic(BaseModel):
-    """What a client sees of a thing."""
-
     model_config = ConfigDict(from_attributes=True)
 
     id: int
@@ -33,10 +31,8 @@ def app() -> FastAPI:
 @pytest.fixture
 async def client(app: FastAPI, database: DatabaseSessionManager) -> AsyncGenerator[AsyncClient]:
     """A client of that application, on a database with an empty table."""
-    async with (
-        created(Base.metadata),
-        AsyncClient(transport=ASGITransport(app), base_url="http://test") as client,
-    ):
+    transport = ASGITransport(app)
+    async with created(Base.metadata), AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
         assert open_now() == (0, 0)
 
@@ -108,16 +104,14 @@ async def test_a_read_route_cannot_write(
 
 
 async def test_a_dependency_and_its_route_share_one_unit_of_work(app: FastAPI, client: AsyncClient) -> None:
-    async def thing_of(session: SessionDep) -> AsyncGenerator[Thing]:
+    async def lamp(session: SessionDep) -> AsyncGenerator[Thing]:
         thing = await add_thing(session)
         yield thing
         thing.name += " of the route"
         await session.flush()
 
     @app.post("/")
-    async def create(
-        thing: Annotated[Thing, Depends(thing_of, scope="function")], session: SessionDep
-    ) -> None:
+    async def create(thing: Annotated[Thing, Depends(lamp, scope="function")], session: SessionDep) -> None:
         thing.name = "desk"
         assert (await session.get(Thing, thing.id)) is thing
 

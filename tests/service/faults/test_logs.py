@@ -19,7 +19,7 @@ from app.db import DatabaseSessionManager
 from app.db.errors import ReadOnlySessionError
 from app.users.models import User
 from app.web.errors import cause_of
-from service.tools import run, served, wait_for
+from service.tools import run, served, serving, wait_for
 
 
 async def test_a_failure_is_one_line_with_its_cause_and_no_data_of_the_database(
@@ -70,7 +70,7 @@ def is_forgotten(line: str) -> bool:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other terminals")
 def test_on_a_terminal_the_logs_are_text(own_database: URL) -> None:
-    with served(terminal=True) as server:
+    with serving(environment={}, terminal=True) as server:
         assert "Application startup complete" in server.log
         assert "{" not in server.log
         assert "[-]" not in server.log  # as uvicorn, or `fastapi dev`, shows them

@@ -12,7 +12,7 @@ from httpx2 import AsyncClient, TransportError
 
 from app.db import DatabaseSessionManager
 from app.users.models import Note, User
-from service.tools import Server, served, wait_for
+from service.tools import Server, serving, wait_for
 
 NOTHING = {"sessions": 0, "connections": 0}
 # Starlette says first that no handler can answer any more.
@@ -47,7 +47,7 @@ MISTAKES = {  # by path: what the line must say
     ids=["terminal", "json"],
 )
 def server(own_database: object, request: pytest.FixtureRequest) -> Generator[Server]:
-    with served(terminal=request.param) as server:
+    with serving(environment={}, terminal=request.param) as server:
         yield server
 
 
@@ -77,7 +77,8 @@ async def test_a_mistake_is_one_line_that_says_what_it_was(server: Server, user:
         with suppress(TransportError):  # a stream that is broken off
             await client.post(path, headers={"x-request-id": request_id})
         # Some of the mistakes are made after the response.
-        [line] = await asyncio.to_thread(wait_for, lambda: said(server, request_id))
+        await asyncio.to_thread(wait_for, lambda: said(server, request_id))
+        [line] = said(server, request_id)
         assert line.startswith(f"POST {path}: {words[0]}")
         for more in words[1:]:
             assert more in line

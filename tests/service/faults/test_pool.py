@@ -160,8 +160,8 @@ async def test_a_connection_that_comes_back_twice_as_overflow_is_not_lost(pool: 
     late = get(pool)
     await asyncio.sleep(0)
     await give_back(pool, one)
-    await give_back(pool, other)  # nobody waits any more: this one fills the pool
-    late.cancel()
+    late.cancel()  # it is its turn, and it has not run yet
+    await give_back(pool, other)  # the pool is full: this one is closed
     with pytest.raises(asyncio.CancelledError):
         await late
     assert pool.checkedout() == 0

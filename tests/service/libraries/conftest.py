@@ -1,0 +1,31 @@
+"""Each file here needs a library that the project does not have: see `tests/test_libraries.py`."""
+
+from collections.abc import AsyncGenerator
+from importlib.util import find_spec
+
+import pytest
+
+from app.db import DatabaseSessionManager
+from service.libraries.tools import Own, owner
+from service.routes import open_now
+
+LIBRARIES = {
+    "test_fastapi_users.py": "fastapi_users",
+    "test_fastcrud.py": "fastcrud",
+    "test_fastapi_pagination.py": "fastapi_pagination",
+    "test_sqladmin.py": "sqladmin",
+}
+collect_ignore = [test for test, library in LIBRARIES.items() if find_spec(library) is None]
+
+
+@pytest.fixture(autouse=True)
+async def tables(database: DatabaseSessionManager) -> AsyncGenerator[None]:
+    """Create the tables of the test as the owner of the schema. Afterwards, nothing may be open."""
+    async with owner() as connection:
+        await connection.run_sync(Own.metadata.create_all)
+    try:
+        yield
+        assert open_now() == {"sessions": 0, "connections": 0}
+    finally:
+        async with owner() as connection:
+            await connection.run_sync(Own.metadata.drop_all)

@@ -1,0 +1,61 @@
+"""The tests in `service/`, run inside rendered projects: what the template promises of the service.
+
+They take the libraries, the settings of pytest and the rules of the project that they run in.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Bake, BakedProject
+from tests.test_project import HOSTILE, run
+
+HOUSE = Path(__file__).parent / "service"
+SESSIONS = ["test_sessions.py", "test_requests.py", "test_dependencies.py"]
+OTHERS = [path.name for path in sorted(HOUSE.glob("test_*.py")) if path.name not in SESSIONS]
+# Needed by these tests alone: types of what they parse, and a client for a websocket.
+LIBRARIES = ["pyyaml>=6,<7", "types-pyyaml>=6,<7", "websockets>=17,<18"]
+
+
+def uv_run(project: BakedProject, environment: dict[str, str], *command: str) -> str:
+    libraries = [f"--with={library}" for library in LIBRARIES]
+    found_here = {"PYTHONPATH": str(HOUSE.parent), "MYPYPATH": str(HOUSE.parent)}
+    return run(["uv", "run", *libraries, *command], project.path, environment | found_here)
+
+
+def run_tests(project: BakedProject, environment: dict[str, str], *names: str) -> str:
+    """Run these tests. The project has tests and a conftest.py of its own: these are not its."""
+    options = ["-q", "-n", "2", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
+    folders = [f"--rootdir={HOUSE.parent}", f"--confcutdir={HOUSE}"]
+    return uv_run(project, environment, "pytest", *options, *folders, *(str(HOUSE / name) for name in names))
+
+
+@pytest.mark.parametrize("names", [SESSIONS, OTHERS, ["faults"]], ids=["sessions", "others", "faults"])
+def test_a_service_of_hostile_answers_keeps_its_promises(
+    bake: Bake, environment: dict[str, str], names: list[str]
+) -> None:
+    run_tests(bake(**HOSTILE), environment, *names)
+
+
+def test_a_service_of_hostile_answers_can_be_scaled(bake: Bake, environment: dict[str, str]) -> None:
+    output = run_tests(bake(**HOSTILE), environment, "scaling")
+    if all(shutil.which(program, path="/usr/sbin:/usr/bin") for program in ("pgbouncer", "nginx")):
+        assert "skipped" not in output
+
+
+@pytest.mark.parametrize("names", [SESSIONS, ["faults"]], ids=["sessions", "faults"])
+def test_a_service_of_the_default_answers_keeps_its_promises(
+    bake: Bake, environment: dict[str, str], names: list[str]
+) -> None:
+    run_tests(bake(), environment, *names)
+
+
+@pytest.mark.parametrize(
+    "checker", [["mypy", "--explicit-package-bases"], ["ty", "check"]], ids=["mypy", "ty"]
+)
+def test_these_tests_are_typed(bake: Bake, environment: dict[str, str], checker: list[str]) -> None:
+    """Those of other libraries are typed where these are installed. (The rules of ruff: `service/ruff.toml`.)"""
+    files = [str(path) for path in HOUSE.rglob("*.py") if path.parent.name != "libraries"]
+    search = [] if checker[0] == "mypy" else ["--extra-search-path", str(HOUSE.parent)]
+    uv_run(bake(), environment, *checker, *search, *files)
