@@ -26,7 +26,7 @@ def test_the_questions_come_in_their_order_with_their_defaults() -> None:
         ("description", "A FastAPI service on PostgreSQL."),
         ("database_url", ""),
         ("database_schema", "{{ cookiecutter.project_slug | as_schema }}"),
-        ("pool_size", 20),
+        ("pool_size", 10),
         ("max_overflow", 0),
         ("pool_timeout", 5),
         ("pool_recycle", 1800),
@@ -155,7 +155,7 @@ def test_the_answers_reach_the_settings(bake: Bake, environment: dict[str, str])
     )
     show = """
 from app.config import *
-from app.database import sessionmanager
+from app.db import sessionmanager
 import json, tomllib
 settings = get_settings()
 sessionmanager.init_db(settings)

@@ -55,7 +55,7 @@ def test_a_service_of_the_default_answers_keeps_its_promises(
     "checker", [["mypy", "--explicit-package-bases"], ["ty", "check"]], ids=["mypy", "ty"]
 )
 def test_these_tests_are_typed(bake: Bake, environment: dict[str, str], checker: list[str]) -> None:
-    """Those of other libraries are typed where these are installed. (The rules of ruff: `service/ruff.toml`.)"""
+    """The tests of other libraries are typed where these are installed. Ruff: see `service/ruff.toml`."""
     files = [str(path) for path in HOUSE.rglob("*.py") if path.parent.name != "libraries"]
     search = [] if checker[0] == "mypy" else ["--extra-search-path", str(HOUSE.parent)]
     uv_run(bake(), environment, *checker, *search, *files)

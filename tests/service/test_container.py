@@ -22,11 +22,14 @@ from service.tools import PROJECT, Server, url_of, wait_for
 
 DOCKERFILE = (PROJECT / "Dockerfile").read_text().replace("\\\n", "")
 SERVICES: dict[str, Any] = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]
-IN_THE_IMAGE = ["uv.lock", "pyproject.toml", "app/main.py", "app/routers/users.py", "migrations/env.py"]
+IN_THE_IMAGE = [
+    *("uv.lock", "pyproject.toml", "app/main.py", "app/users/routes.py", "app/web/uvicorn.json"),
+    "migrations/env.py",
+]
 NOT_IN_THE_IMAGE = [
     *(".env", ".git/config", ".postgres/password", ".venv/bin/python", ".mypy_cache/x", "app/.env"),
     *("tests/tools.py", "dev/postgres.py", "README.md", "compose.yaml", "notes.txt", "other/app/x.py"),
-    *("app/__pycache__/main.cpython-313.pyc", "app/routers/__pycache__/users.cpython-313.pyc"),
+    *("app/__pycache__/main.cpython-313.pyc", "app/users/__pycache__/routes.cpython-313.pyc"),
 ]
 
 
@@ -99,6 +102,8 @@ def test_the_command_serves_is_found_healthy_and_ends_in_time(own_database: obje
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=grace()) in (0, -signal.SIGTERM)
         assert "Application shutdown complete" in server.log
+        for line in server.log.splitlines():
+            assert "request_id" in json.loads(line)
         assert not is_healthy(server)
 
 

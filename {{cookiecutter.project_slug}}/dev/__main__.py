@@ -1,8 +1,8 @@
 """`uv run python -m dev`: the service with reload, on a migrated database.
 
-The database is the one that DATABASE_URL names, or else a PostgreSQL server of the project's own in the folder
-`.postgres/`. Options go to `fastapi dev`: `uv run python -m dev --port 8001`. `python -m dev COMMAND` runs a
-command with DATABASE_URL set: `uv run python -m dev alembic current`.
+The database is the one that DATABASE_URL names, or else a PostgreSQL server of the project's own in the
+folder `.postgres/`. Options go to `fastapi dev`: `uv run python -m dev --port 8001`. `python -m dev COMMAND`
+runs a command with DATABASE_URL set: `uv run python -m dev alembic current`.
 """
 
 import os

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.config import get_settings
 from app.database_url import parse_database_url
 from app.db import DatabaseSessionManager, replica
+from app.db.errors import ReadOnlySessionError
 from app.db.replica import Fallback
 from dev.postgres import running_postgres
 from service.servers import follow, new_home, start, stop
@@ -164,6 +165,19 @@ async def test_while_it_is_tried_again_and_again_no_request_fails(
 
     await asyncio.gather(*[read() for _ in range(4)])
     await manager.close()
+
+
+async def test_a_read_session_cannot_write_while_it_reads_from_the_primary(pair: Pair) -> None:
+    manager = DatabaseSessionManager()
+    urls = {"database_url": pair.primary, "database_replica_url": pair.replica.set(port=1)}
+    manager.init_db(get_settings().model_copy(update=urls))
+    try:
+        async with manager.read_session() as session:
+            assert not await session.scalar(text("SELECT pg_is_in_recovery()"))
+            with pytest.raises(ReadOnlySessionError):
+                await session.execute(text("CREATE TABLE sneaky (x int)"))
+    finally:
+        await manager.close()
 
 
 def test_nothing_of_the_url_of_the_replica_reaches_the_primary() -> None:

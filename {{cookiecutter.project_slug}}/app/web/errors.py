@@ -29,8 +29,8 @@ STATUS_OF_STATE = {
 }
 QUOTING_STATES = ("22", "P0")  # the messages of data exceptions quote values, those of RAISE may
 HINTS = {
-    "permanently closed": "The block of this session is over, or close() was called. In a stream or a background "
-    "task, open a session(). A dependency that uses the session after its yield needs "
+    "permanently closed": "The block of this session is over, or close() was called. In a stream or a "
+    "background task, open a session(). A dependency that uses the session after its yield needs "
     'Depends(..., scope="function").',
     "is already attached to session": "Load the object with the session that writes: the object of a "
     "ReadSessionDep stays there.",

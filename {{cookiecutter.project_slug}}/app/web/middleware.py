@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings
-from app.web.errors import cause_of, chain_of
+from app.web.errors import cause_of
 from app.web.problems import DETAIL, problem
 
 logger = logging.getLogger(__name__)
@@ -32,19 +32,14 @@ class RequestGuard:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request, or a websocket.
-
-        An error that no handler took is a 500 and one line in the log. Once the response has begun, it can
-        only be broken off: the server closes the connection.
-        """
+        """Handle a request, or a websocket."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        started = False
-        refused: Exception | None = None
+        started, failure = False, None
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal started, refused
+            nonlocal started, failure
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
@@ -53,7 +48,7 @@ class RequestGuard:
             try:
                 await send(message)
             except Exception as error:
-                refused = error
+                failure = error
                 raise
 
         try:
@@ -61,15 +56,23 @@ class RequestGuard:
         except ClientDisconnect:
             return  # nobody is left to answer
         except Exception as error:
-            if refused and refused in chain_of(error) and scope["type"] == "http":
-                raise refused  # FastAPI has answered that the body is too large, and takes its error back
-            method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
-            logger.exception("%s %s: %s, %s", method, scope["path"], when, cause_of(error))  # noqa: TRY401 one line says it all
-            if scope["type"] == "websocket":
-                with suppress(RuntimeError):  # it is closed already
-                    await send({"type": "websocket.close", "code": 1011})
-            elif not started:
-                await problem(500, DETAIL[500])(scope, receive, send_with_headers)
+            if failure is not None and scope["type"] == "http":
+                raise failure from None  # FastAPI's: it has answered that the body is too large
+            await answer(error, scope, receive, send_with_headers, started=started)
+
+
+async def answer(error: Exception, scope: Scope, receive: Receive, send: Send, *, started: bool) -> None:
+    """Answer an error that no handler took with a 500, and log one line.
+
+    Once the response has begun, it can only be broken off: the server closes the connection.
+    """
+    method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
+    logger.error("%s %s: %s, %s", method, scope["path"], when, cause_of(error), exc_info=error)
+    if scope["type"] == "websocket":
+        with suppress(RuntimeError):  # it is closed already
+            await send({"type": "websocket.close", "code": 1011})
+    elif not started:
+        await problem(500, DETAIL[500])(scope, receive, send)
 
 
 def is_request_id(text: str) -> bool:
