@@ -128,6 +128,10 @@ def test_only_what_the_image_is_made_from_is_sent_to_the_build() -> None:
     assert [path for path in NOT_IN_THE_IMAGE if is_sent(path)] == []
 
 
+def test_the_parent_process_of_several_workers_logs_as_they_do() -> None:
+    assert SERVE[SERVE.index("--log-config") + 1] in IN_THE_IMAGE
+
+
 def test_the_image_runs_as_a_user_that_is_not_root_and_has_a_number() -> None:
     assert int(re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)[-1]) > 0
 

@@ -58,16 +58,13 @@ class RequestGuard:
         except Exception as error:
             if failure is not None and scope["type"] == "http":
                 raise failure from None  # FastAPI's: it has answered that the body is too large
-            await answer(error, scope, receive, send_with_headers, started=started)
+            method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
+            logger.exception("%s %s: %s, %s", method, scope["path"], when, cause_of(error))  # noqa: TRY401 one line says it all
+            await answer_failure(scope, receive, send_with_headers, started=started)
 
 
-async def answer(error: Exception, scope: Scope, receive: Receive, send: Send, *, started: bool) -> None:
-    """Answer an error that no handler took with a 500, and log one line.
-
-    Once the response has begun, it can only be broken off: the server closes the connection.
-    """
-    method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
-    logger.error("%s %s: %s, %s", method, scope["path"], when, cause_of(error), exc_info=error)
+async def answer_failure(scope: Scope, receive: Receive, send: Send, *, started: bool) -> None:
+    """Answer 500. A response that has begun can only be broken off: the server closes the connection."""
     if scope["type"] == "websocket":
         with suppress(RuntimeError):  # it is closed already
             await send({"type": "websocket.close", "code": 1011})
