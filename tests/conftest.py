@@ -12,6 +12,8 @@ import pytest
 from cookiecutter.main import cookiecutter
 
 TEMPLATE = Path(__file__).parents[1]
+# How the variables begin that a rendered service reads.
+SETTINGS = ("DATABASE_", "OTEL_", "WEB_CONCURRENCY", "MAX_BODY_SIZE", "CORS_ORIGINS", "DOCS", "LOG_LEVEL")
 collect_ignore = ["service"]  # these tests run inside rendered projects: see test_service.py
 
 
@@ -97,7 +99,7 @@ def environment(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         name: value
         for name, value in os.environ.items()
         # What the caller's own project or this machine has set must not reach a rendered one.
-        if not name.startswith(("DATABASE_", "TEST_DATABASE_", "PYTEST_", "VIRTUAL_ENV", "PYTHONDONTWRITE"))
+        if not name.startswith((*SETTINGS, "TEST_DATABASE_", "PYTEST_", "VIRTUAL_ENV", "PYTHONDONTWRITE"))
     }
     variables["UV_PROJECT_ENVIRONMENT"] = str(tmp_path_factory.mktemp("environment") / "venv")
     subprocess.run(["uv", "sync", "--quiet"], cwd=bake().path, env=variables, check=True)

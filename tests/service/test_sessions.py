@@ -547,7 +547,7 @@ async def test_columns_may_be_called_like_statements(database: DatabaseSessionMa
     await on_server(url, f'CREATE TABLE {schema}.odd ("delete" int, "update" int, "into" int)')
     await on_server(url, f"INSERT INTO {schema}.odd VALUES (1, 2, 3)")
     odd = table("odd", column("delete"), column("update"), column("into"))
-    inner = select(odd.c.delete, odd.c.update.label("insert")).cte("merge")
+    inner = select(odd.c["delete"], odd.c["update"].label("insert")).cte("merge")
     queries: list[Executable] = [
         select(odd),
         select(inner),
