@@ -131,8 +131,8 @@ def test_enums_are_migrated_there_and_back(revise: Revise) -> None:
     models = MODELS.replace("# COLUMN", "sleeves: Mapped[Color | None]")
     assert "op.add_column(" in revise(models, *steps)
 
-    models = models.replace("# MEMBER", 'ULTRAMARINE = "u"')  # longer than the others: wider columns
-    assert revise(models, *steps).count("op.alter_column(") == 8
+    models = models.replace("# MEMBER", 'ULTRAMARINE = "u"')  # longer than the others
+    assert "op." not in revise(models, *steps)  # a new member needs no change of the tables
 
     models = models.replace("sleeves: Mapped[Color | None]", "")
     steps += ["downgrade base", "upgrade head", "upgrade head --sql"]

@@ -25,10 +25,11 @@ class Base(DeclarativeBase):
     )
     # A flush also reads what the server computed: ids, defaults, the values of `onupdate=func.now()`.
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 SQLAlchemy declares it so
-    # `Mapped[Color]` is a VARCHAR with the name of the member. A type of PostgreSQL (CREATE TYPE) would be in
-    # another schema on SQLAlchemy 2.0 than on 2.1, and Alembic neither drops it nor gives it new members.
+    # `Mapped[Color]` is a VARCHAR with the name of the member, so a new member needs no revision. A type of
+    # PostgreSQL (CREATE TYPE) would be in another schema on SQLAlchemy 2.0 than on 2.1, and Alembic neither
+    # drops such a type nor gives it new members.
     type_annotation_map = {  # noqa: RUF012 SQLAlchemy declares it so
-        enum.Enum: Enum(enum.Enum, native_enum=False, validate_strings=True)
+        enum.Enum: Enum(enum.Enum, native_enum=False, length=64, validate_strings=True)
     }
 
 
