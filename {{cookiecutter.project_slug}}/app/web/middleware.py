@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +18,7 @@ from app.web.problems import DETAIL, problem
 logger = logging.getLogger(__name__)
 
 UUID = re.compile("[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+DIGITS = 18  # of a length that fits into 64 bits
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -26,38 +27,42 @@ SECURITY_HEADERS = {
 
 
 class RequestGuard:
-    """Adds headers to the response, and answers an unexpected error."""
+    """Adds headers to the response, refuses a body that is too large, and answers an unexpected error.
 
-    def __init__(self, app: ASGIApp) -> None:
+    FastAPI's `max_body_size` counts what arrives. It lets a route that does not read its body run and commit,
+    and answers 413 after that.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_size: int) -> None:
         self.app = app
+        self.max_body_size = max_body_size
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or a websocket."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        started, failure = False, None
+        started = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal started, failure
+            nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-            try:
-                await send(message)
-            except Exception as error:
-                failure = error
-                raise
+            await send(message)
 
+        announced = Headers(scope=scope).get("content-length", "0")
+        if len(announced) > DIGITS or int(announced) > self.max_body_size:
+            detail = f"The body is larger than {self.max_body_size} bytes."
+            await problem(413, detail)(scope, receive, send_with_headers)
+            return
         try:
             await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
             return  # nobody is left to answer
         except Exception as error:
-            if failure is not None and scope["type"] == "http":
-                raise failure from None  # FastAPI's: it has answered that the body is too large
             method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
             logger.exception("%s %s: %s, %s", method, scope["path"], when, cause_of(error))  # noqa: TRY401 one line says it all
             await answer_failure(scope, receive, send_with_headers, started=started)
@@ -79,7 +84,7 @@ def is_request_id(text: str) -> bool:
 
 def add_middleware(app: FastAPI, settings: Settings) -> None:
     """Add everything that surrounds a request. What is added last is the outermost."""
-    app.add_middleware(RequestGuard)
+    app.add_middleware(RequestGuard, max_body_size=settings.max_body_size)
     if origins := settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
