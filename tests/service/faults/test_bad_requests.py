@@ -85,8 +85,7 @@ async def test_an_announced_body_that_is_too_large_is_refused(
     with served() as server:
         async with AsyncClient(base_url=server.url) as client:
             response = await client.post(path, content=TOO_LARGE, headers=JSON)
-            assert response.status_code == 413
-            assert "larger than" in response.json()["detail"]
+            assert (response.status_code, response.text) == (413, "Content Too Large")
             assert (await client.get("/users")).status_code == 200
         assert "ERROR" not in server.log  # whoever sends it does not fill the log
         assert server.tracebacks == []
@@ -99,7 +98,6 @@ async def test_a_route_that_does_not_read_its_body_does_not_run_if_the_body_is_t
     await client.post("/users", json={"email": "ada@example.com"})
     response = await client.request("DELETE", "/users/1", headers={"content-length": length})
     assert response.status_code == 413
-    assert response.headers["content-type"] == "application/problem+json"
     assert (await client.get("/users/1")).status_code == 200
 
 

@@ -29,8 +29,8 @@ SECURITY_HEADERS = {
 class RequestGuard:
     """Adds headers to the response, refuses a body that is too large, and answers an unexpected error.
 
-    FastAPI's `max_body_size` counts what arrives. It lets a route that does not read its body run and commit,
-    and answers 413 after that.
+    FastAPI's `max_body_size` alone lets a route that does not read its body run and commit, and then makes a
+    413 of the response.
     """
 
     def __init__(self, app: ASGIApp, max_body_size: int) -> None:
