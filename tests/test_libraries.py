@@ -3,8 +3,7 @@
 import pytest
 
 from tests.conftest import Bake
-from tests.test_project import run
-from tests.test_service import HOUSE
+from tests.test_service import HOUSE, run_tests, uv_run
 
 # uv takes the newest SQLAlchemy that the library allows.
 LIBRARIES = {
@@ -15,16 +14,10 @@ LIBRARIES = {
 }
 
 
-OPTIONS = ["-q", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
-FOLDERS = [f"--rootdir={HOUSE.parent}", f"--confcutdir={HOUSE}"]
-FOUND_HERE = {"PYTHONPATH": str(HOUSE.parent), "MYPYPATH": str(HOUSE.parent)}
-
-
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_the_library_works_on_the_sessions(bake: Bake, environment: dict[str, str], name: str) -> None:
-    test = str(HOUSE / "libraries" / name)
-    command = ["uv", "run", f"--with={LIBRARIES[name]}", "pytest", *OPTIONS, *FOLDERS, test]
-    assert "skipped" not in run(command, bake().path, environment | FOUND_HERE)
+    output = run_tests(bake(), environment, f"libraries/{name}", libraries=[LIBRARIES[name]])
+    assert "skipped" not in output
 
 
 def test_every_library_has_its_test() -> None:
@@ -39,6 +32,4 @@ def test_every_library_has_its_test() -> None:
 def test_the_tests_of_the_libraries_are_typed(
     bake: Bake, environment: dict[str, str], checker: list[str]
 ) -> None:
-    libraries = [f"--with={library}" for library in LIBRARIES.values()]
-    command = ["uv", "run", *libraries, *checker, str(HOUSE / "libraries")]
-    run(command, bake().path, environment | FOUND_HERE)
+    uv_run(bake(), environment, list(LIBRARIES.values()), *checker, str(HOUSE / "libraries"))

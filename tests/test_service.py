@@ -18,17 +18,21 @@ OTHERS = [path.name for path in sorted(HOUSE.glob("test_*.py")) if path.name not
 LIBRARIES = ["pyyaml>=6,<7", "types-pyyaml>=6,<7", "websockets>=17,<18"]
 
 
-def uv_run(project: BakedProject, environment: dict[str, str], *command: str) -> str:
-    libraries = [f"--with={library}" for library in LIBRARIES]
+def uv_run(project: BakedProject, environment: dict[str, str], libraries: list[str], *command: str) -> str:
+    """Run a command in the project, with these libraries besides its own."""
     found_here = {"PYTHONPATH": str(HOUSE.parent), "MYPYPATH": str(HOUSE.parent)}
-    return run(["uv", "run", *libraries, *command], project.path, environment | found_here)
+    options = [f"--with={library}" for library in libraries]
+    return run(["uv", "run", *options, *command], project.path, environment | found_here)
 
 
-def run_tests(project: BakedProject, environment: dict[str, str], *names: str) -> str:
+def run_tests(
+    project: BakedProject, environment: dict[str, str], *names: str, libraries: list[str] = LIBRARIES
+) -> str:
     """Run these tests. The project has tests and a conftest.py of its own: these are not its."""
     options = ["-q", "-n", "2", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
     folders = [f"--rootdir={HOUSE.parent}", f"--confcutdir={HOUSE}"]
-    return uv_run(project, environment, "pytest", *options, *folders, *(str(HOUSE / name) for name in names))
+    tests = [str(HOUSE / name) for name in names]
+    return uv_run(project, environment, libraries, "pytest", *options, *folders, *tests)
 
 
 @pytest.mark.parametrize("names", [SESSIONS, OTHERS, ["faults"]], ids=["sessions", "others", "faults"])
@@ -44,7 +48,13 @@ def test_a_service_of_hostile_answers_can_be_scaled(bake: Bake, environment: dic
         assert "skipped" not in output
 
 
-@pytest.mark.parametrize("names", [SESSIONS, ["faults"]], ids=["sessions", "faults"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(SESSIONS, id="sessions"),
+        pytest.param(["faults"], id="faults", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_service_of_the_default_answers_keeps_its_promises(
     bake: Bake, environment: dict[str, str], names: list[str]
 ) -> None:
@@ -58,4 +68,4 @@ def test_these_tests_are_typed(bake: Bake, environment: dict[str, str], checker:
     """The tests of other libraries are typed where these are installed. Ruff: see `service/ruff.toml`."""
     files = [str(path) for path in HOUSE.rglob("*.py") if path.parent.name != "libraries"]
     search = [] if checker[0] == "mypy" else ["--extra-search-path", str(HOUSE.parent)]
-    uv_run(bake(), environment, *checker, *search, *files)
+    uv_run(bake(), environment, LIBRARIES, *checker, *search, *files)

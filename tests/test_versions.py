@@ -6,9 +6,9 @@ import pytest
 
 from tests.conftest import Bake, BakedProject
 from tests.test_project import run
-from tests.test_service import HOUSE, LIBRARIES, SESSIONS
+from tests.test_service import LIBRARIES, SESSIONS, run_tests
 
-LAST = "--with=sqlalchemy<2.1"
+LAST = "sqlalchemy<2.1"
 # Where the two differ: enums, the errors of a server that is away, and the driver's error inside of another.
 OTHERS = ["test_enums.py", "test_telemetry.py", "faults/test_logs.py", "faults/test_outages.py"]
 
@@ -21,7 +21,7 @@ def version(project: BakedProject, environment: dict[str, str], *options: str) -
 
 def test_uv_takes_the_newest_unless_it_is_told_otherwise(bake: Bake, environment: dict[str, str]) -> None:
     project = bake()
-    assert version(project, environment, LAST).startswith("2.0.")
+    assert version(project, environment, f"--with={LAST}").startswith("2.0.")
     assert version(project, environment).startswith("2.1.")
 
 
@@ -34,16 +34,17 @@ def test_a_library_that_needs_2_0_can_be_added(bake: Bake, environment: dict[str
 
 
 def test_the_rendered_tests_pass_on_2_0(bake: Bake, environment: dict[str, str]) -> None:
-    run(["uv", "run", LAST, "pytest", "-q", "-n", "2"], bake().path, environment)
+    run(["uv", "run", f"--with={LAST}", "pytest", "-q", "-n", "2"], bake().path, environment)
 
 
-@pytest.mark.parametrize("names", [SESSIONS, OTHERS], ids=["sessions", "others"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(SESSIONS, id="sessions"),
+        pytest.param(OTHERS, id="others", marks=pytest.mark.nightly),
+    ],
+)
 def test_the_service_keeps_its_promises_on_2_0(
     bake: Bake, environment: dict[str, str], names: list[str]
 ) -> None:
-    libraries = [f"--with={library}" for library in LIBRARIES]
-    options = ["-q", "-n", "2", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
-    folders = [f"--rootdir={HOUSE.parent}", f"--confcutdir={HOUSE}"]
-    tests = [str(HOUSE / name) for name in names]
-    command = ["uv", "run", LAST, *libraries, "pytest", *options, *folders, *tests]
-    run(command, bake().path, environment | {"PYTHONPATH": str(HOUSE.parent)})
+    run_tests(bake(), environment, *names, libraries=[LAST, *LIBRARIES])
