@@ -26,7 +26,7 @@ LAZY = select(User).options(lazyload(User.notes))  # instead of what app/users/m
 
 
 @app.post("/test/as-the-article-has-it", status_code=201)
-async def as_the_article_has_it(data: UserCreate, session: AsyncSession = Depends(get_db)) -> None:  # noqa: B008 as the article has it
+async def as_the_article_has_it(data: UserCreate, session: AsyncSession = Depends(get_db)) -> None:
     session.add(User(**data.model_dump()))
 
 

@@ -77,7 +77,7 @@ async def alias(session: SessionDep) -> None:
 
 
 @router.post("/as-the-article-has-it", status_code=201)
-async def as_the_article_has_it(session: AsyncSession = Depends(get_db)) -> None:  # noqa: B008, FAST002 as it has it
+async def as_the_article_has_it(session: AsyncSession = Depends(get_db)) -> None:
     add_user(session)
 
 
@@ -90,12 +90,12 @@ async def sub_dependency(session: Annotated[AsyncSession, Depends(sub)]) -> None
     add_user(session)
 
 
-async def plain_sub(session: AsyncSession = Depends(get_db)) -> AsyncSession:  # noqa: B008 as it has it
+async def plain_sub(session: AsyncSession = Depends(get_db)) -> AsyncSession:
     return session
 
 
 @router.post("/plain-sub-dependency", status_code=201)
-async def plain_sub_dependency(session: AsyncSession = Depends(plain_sub)) -> None:  # noqa: B008, FAST002 as it has it
+async def plain_sub_dependency(session: AsyncSession = Depends(plain_sub)) -> None:
     add_user(session)
 
 

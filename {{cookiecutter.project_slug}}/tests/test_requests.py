@@ -49,7 +49,7 @@ async def test_a_success_is_stored(app: FastAPI, client: AsyncClient) -> None:
 
 async def test_a_commit_that_fails_is_an_error_response(app: FastAPI, client: AsyncClient) -> None:
     @app.post("/")
-    async def create(session: AsyncSession = Depends(get_db)) -> None:  # noqa: B008, FAST002 as many write it
+    async def create(session: AsyncSession = Depends(get_db)) -> None:
         await add_thing(session, "same")
         await add_thing(session, "same")  # which PostgreSQL refuses at the commit
 
