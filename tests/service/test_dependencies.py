@@ -11,7 +11,7 @@ from fastapi.security import SecurityScopes
 from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import get_settings
 from app.db import DatabaseSessionManager, ReadSessionDep, SessionDep, get_db, get_read_db, sessionmanager
@@ -254,3 +254,45 @@ async def test_requests_that_wait_hold_no_connection(app: FastAPI, client: Async
 
     answers = await asyncio.gather(*[client.get("/") for _ in range(WAITING)])
     assert [answer.status_code for answer in answers] == [200] * WAITING
+
+
+async def of_its_own() -> AsyncGenerator[AsyncSession]:
+    """What many write first: FastAPI ends this block after the response."""
+    async with sessionmanager.session() as session:
+        yield session
+
+
+def holding(app: ASGIApp) -> ASGIApp:
+    """Hold a unit of work around every request, in the task of the request."""
+
+    async def hold(scope: Scope, receive: Receive, send: Send) -> None:
+        async with sessionmanager.session():
+            await app(scope, receive, send)
+
+    return hold
+
+
+async def test_a_success_whose_commit_would_come_after_it_is_an_error(
+    app: FastAPI, client: AsyncClient, watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.post("/too-late", status_code=201)
+    async def too_late(session: Annotated[AsyncSession, Depends(of_its_own)]) -> None:
+        add_user(session)
+
+    assert (await client.post("/too-late")).status_code == 500
+    assert "UnitOfWorkOpenError: A session() block is open around this request." in caplog.text
+    assert await stored() == 0
+
+
+async def test_a_unit_of_work_of_a_middleware_is_no_place_for_a_success(
+    app: FastAPI, client: AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.post("/join", status_code=201)
+    async def join() -> None:
+        async with sessionmanager.session() as session:
+            add_user(session)
+
+    app.add_middleware(holding)
+    add_middleware(app, get_settings())  # the outermost again
+    assert (await client.post("/join")).status_code == 500
+    assert "UnitOfWorkOpenError" in caplog.text

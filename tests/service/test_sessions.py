@@ -16,7 +16,7 @@ from sqlalchemy import (
     table,
     text,
 )
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, joinedload, lazyload, selectinload
 
@@ -29,6 +29,7 @@ from app.db.errors import (
     JoinedBlockError,
     ReadOnlySessionError,
     RollbackOnlyError,
+    SharedSessionError,
     TransactionNeededError,
 )
 from app.users.models import Note, User
@@ -167,6 +168,103 @@ async def test_a_savepoint_around_a_joined_block_that_failed_undoes_it_alone(
                 await add_user(inner, "grace@example.com")
                 raise ValueError
     assert await stored() == 1
+
+
+async def test_of_two_joined_blocks_that_failed_a_savepoint_undoes_its_own_alone(
+    database: DatabaseSessionManager,
+) -> None:
+    async def go_on() -> None:
+        async with database.session() as outer:
+            with suppress(KeyError):
+                async with database.session() as inner:
+                    await add_user(inner)
+                    raise KeyError
+            with suppress(ValueError):
+                async with outer.begin_nested(), database.session():
+                    raise ValueError
+
+    with pytest.raises(RollbackOnlyError):
+        await go_on()
+    assert await stored() == 0
+
+
+async def test_any_savepoint_around_a_joined_block_that_failed_undoes_the_block(
+    database: DatabaseSessionManager,
+) -> None:
+    async with database.session() as outer:
+        await add_user(outer)
+        with suppress(ValueError):
+            async with outer.begin_nested():
+                with suppress(KeyError):
+                    async with outer.begin_nested() as savepoint, database.session() as inner:
+                        await add_user(inner, "grace@example.com")
+                        assert savepoint.is_active
+                        raise KeyError
+                raise ValueError
+    assert await stored() == 1
+
+
+async def test_a_transaction_that_a_joined_block_rolled_back_is_not_taken_for_stored(
+    database: DatabaseSessionManager,
+) -> None:
+    async def go_on() -> None:
+        async with database.session() as outer:
+            await add_user(outer)
+            async with database.session() as inner:
+                transaction = inner.get_transaction()
+                assert transaction is not None
+                await transaction.rollback()
+
+    with pytest.raises(RollbackOnlyError):
+        await go_on()
+    assert await stored() == 0
+
+
+async def test_a_read_that_failed_inside_a_unit_of_work_undoes_nothing(
+    database: DatabaseSessionManager,
+) -> None:
+    async with database.session() as session:
+        await add_user(session)
+        with suppress(NoResultFound):
+            async with database.read_session() as reader:
+                await reader.get_one(User, 99)
+    assert await stored() == 1
+
+
+async def test_what_another_task_adds_while_a_unit_commits_is_not_lost_without_a_word(
+    database: DatabaseSessionManager,
+) -> None:
+    async def add_late(session: AsyncSession) -> None:
+        await asyncio.sleep(0)
+        session.add(User(email="late@example.com"))
+
+    tasks: list[asyncio.Task[None]] = []
+
+    async def forget() -> None:
+        async with database.session() as session:
+            await session.execute(select(1))
+            tasks.append(asyncio.create_task(add_late(session)))
+
+    results = await asyncio.gather(forget(), return_exceptions=True)
+    results += await asyncio.gather(*tasks, return_exceptions=True)
+    assert [result for result in results if isinstance(result, (SharedSessionError, InvalidRequestError))]
+    assert await stored() == 0
+    assert open_now() == NOTHING
+
+
+async def test_a_read_that_was_cancelled_leaves_the_objects_of_its_session_as_they_were(
+    database: DatabaseSessionManager,
+) -> None:
+    async with database.session() as session:
+        await add_user(session)
+    async with database.read_session() as reader:
+        user = await reader.get_one(User, 1)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await reader.execute(text("SELECT pg_sleep(5)"))
+        assert user.email == "ada@example.com"
+        assert await reader.scalar(select(func.count()).select_from(User)) == 1
+    assert open_now() == NOTHING
 
 
 async def test_a_rollback_by_hand_undoes_a_joined_block_that_failed(database: DatabaseSessionManager) -> None:

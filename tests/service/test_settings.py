@@ -1,5 +1,6 @@
 """Settings: what a DATABASE_URL may look like, and what a wrong value says."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -201,3 +202,33 @@ def test_several_workers_stop_when_a_setting_is_wrong() -> None:
 def test_no_way_of_printing_the_settings_shows_the_password() -> None:
     settings = Settings(database_url=URL.create("postgresql+asyncpg", "u", SECRET, "h", database="d"))
     assert SECRET not in f"{settings!r} {settings} {settings.database_url!r} {settings.database_url}"
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_a_url_in_the_environment_names_another_database_than_the_others_in_the_file(
+    tmp_path: Path, place: str
+) -> None:
+    shutil.copytree(PROJECT / "app", tmp_path / "app")
+    names = [f"DATABASE_{name}URL" for name in ("OWNER_", "DIRECT_", "REPLICA_")]
+    lines = [f"{name}=postgresql://u@production/db" for name in ["DATABASE_URL", *names]]
+    (tmp_path / ".env").write_text("\n".join([*lines, "DATABASE_PGBOUNCER=true"]))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DATABASE_")}
+    if place == "environment":
+        environment["DATABASE_URL"] = "postgresql://u@development/db"
+    show = """
+from app.config import get_settings
+settings = get_settings()
+for each in (settings, settings.for_script(), settings.for_migrations()):
+    print(each.database_url.host, each.database_replica_url and each.database_replica_url.host)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", show],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    development = ["development None"] * 3
+    production = ["production production", "production None", "production None"]
+    assert done.stdout.splitlines() == (development if place == "environment" else production)

@@ -1,10 +1,11 @@
-"""The settings. The environment and `.env` override the defaults, some of which you answered."""
+"""The settings. The environment and `.env` override the defaults, some of which are your answers."""
 
+import os
 import re
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -17,7 +18,10 @@ PROJECT_NAME: str = "{{ cookiecutter.project_name | in_quotes }}"
 DESCRIPTION: str = "{{ cookiecutter.description | in_quotes }}"
 DATABASE_SCHEMA: str = "{{ cookiecutter.database_schema | in_quotes }}"
 # fmt: on
-
+OTHERS = {  # than DATABASE_URL, that name a database or the way to it
+    **dict.fromkeys(("database_owner_url", "database_direct_url", "database_replica_url")),
+    "database_pgbouncer": False,
+}
 HOW_TO_SET = (
     "not set. Set it in the environment or in .env, for example to postgresql://user:password@host/database. "
     "`uv run python -m dev` brings a database of its own, also for a command: `uv run python -m dev COMMAND`."
@@ -25,11 +29,7 @@ HOW_TO_SET = (
 
 
 def check_schema(name: str) -> str:
-    """Return the name of the schema if PostgreSQL takes it.
-
-    Raises:
-        ValueError: it is empty, longer than PostgreSQL keeps, reserved, or holds a NUL.
-    """
+    """Return the name of the schema if PostgreSQL takes it."""
     reserved = name.startswith("pg_") or name in ("information_schema", "$user")
     if reserved or not 1 <= len(name.encode()) <= 63 or "\0" in name:
         raise ValueError(
@@ -45,19 +45,19 @@ def check_optional_url(text: object) -> URL | None:
 
 
 def check_pool_recycle(seconds: int) -> int:
-    """Return after how many seconds a connection is replaced. 0 would open one for each use."""
-    if seconds == 0:
-        raise ValueError("Input should be -1 or greater than 0")
-    return seconds
+    """Refuse 0: it would open a connection for each use."""
+    if seconds:
+        return seconds
+    raise ValueError("Input should be -1 or greater than 0")
 
 
-def check_origins(value: object) -> list[str]:
-    """Return the origins, given as a list or separated by commas."""
-    given = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, list) else []
-    origins = [str(origin).strip() for origin in given if str(origin).strip()]
+def check_origins(text: object) -> list[str]:
+    """Return the origins, separated by commas in the text."""
+    given = text.split(",") if isinstance(text, str) else []
+    origins = [origin.strip() for origin in given if origin.strip()]
     for origin in origins:
-        if origin != "*" and not re.fullmatch(r"https?://[^/\s*]+", origin):
-            raise ValueError(f"{origin!r} is no origin. Expected https://example.com, without a path, or *.")
+        if origin != "*" and not re.fullmatch("https?://[a-z0-9.:\\[\\]-]+", origin):
+            raise ValueError(f"{origin!r} is no origin. Expected https://example.com (small letters) or *.")
     return origins
 
 
@@ -67,7 +67,7 @@ OptionalURL = Annotated[URL | None, NoDecode, PlainValidator(check_optional_url)
 
 
 class Settings(BaseSettings):
-    """Everything the service reads from the environment; `.env` counts where the environment is silent."""
+    """Everything the service reads from the environment. `.env` has what the environment does not set."""
 
     model_config = SettingsConfigDict(
         env_file=Path(__file__).parents[1] / ".env",
@@ -119,10 +119,8 @@ class Settings(BaseSettings):
         return self.model_copy(update=changes)
 
     def for_migrations(self) -> Self:
-        """Return the settings of Alembic: those of a script, with the role that owns the schema.
-
-        The limit on waiting for a lock stays: the service would wait in line behind the migration.
-        """
+        """Return the settings of Alembic: those of a script, with the role that owns the schema."""
+        # The lock limit stays: a migration that waits for a lock blocks the service.
         changes: dict[str, object] = {"database_lock_timeout": self.database_lock_timeout}
         if self.database_owner_url:
             changes |= {"database_url": self.database_owner_url, "database_pgbouncer": False}
@@ -133,15 +131,19 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """Return the settings, read once.
 
-    A missing or wrong value ends the process with a line for each, on standard error. The exit status is
-    3, uvicorn's own for "could not start": its supervisor then stops instead of restarting its workers.
+    A missing or wrong value ends the process with a line for each. The exit status 3 is uvicorn's own for
+    "could not start": its supervisor then stops instead of restarting its workers.
     """
+    others: dict[str, Any] = {}
+    if os.environ.get("DATABASE_URL"):  # another database: what `.env` says of the first does not count
+        others = {name: value for name, value in OTHERS.items() if not os.environ.get(name.upper())}
     try:
-        return Settings()
+        return Settings(**others)
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):
             variable = str(problem["loc"][0]).upper()
-            message = HOW_TO_SET if problem["type"] == "missing" else problem["msg"]
+            missing = HOW_TO_SET if variable == "DATABASE_URL" else "not set."
+            message = missing if problem["type"] == "missing" else problem["msg"]
             print(f"{variable}: {message.removeprefix('Value error, ')}", file=sys.stderr)
     except UnicodeDecodeError:
         print(".env: is not UTF-8. Save it as that.", file=sys.stderr)

@@ -14,7 +14,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from dotenv import dotenv_values
+from dotenv import load_dotenv
 from fastapi.cli import main as fastapi
 
 from dev.parent import end_with_parent
@@ -25,12 +25,14 @@ PROJECT = Path(__file__).parents[1]
 
 def main(arguments: list[str]) -> int:
     """Bring up the database if none is named, migrate it, run what is asked for; return the exit status."""
-    configured = os.environ.get("DATABASE_URL") or dotenv_values(PROJECT / ".env").get("DATABASE_URL")
+    if not os.environ.get("DATABASE_URL"):  # else the other URLs of `.env` are of another database
+        load_dotenv(PROJECT / ".env")
+    configured = os.environ.get("DATABASE_URL")
     with nullcontext(configured) if configured else running_postgres(PROJECT / ".postgres") as url:
         os.environ["DATABASE_URL"] = url
-        if not configured:  # whatever else `.env` names is not for this server
+        if not configured:
             urls = ("DATABASE_OWNER_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL")
-            os.environ.update(dict.fromkeys(urls, "none"), DATABASE_PGBOUNCER="0")
+            os.environ.update(dict.fromkeys(urls, "none"), DATABASE_PGBOUNCER="0")  # not for this server
         command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
         if arguments and not arguments[0].startswith("-"):
             try:

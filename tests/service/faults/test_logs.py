@@ -18,7 +18,7 @@ from app.config import get_settings
 from app.db import DatabaseSessionManager
 from app.db.errors import ReadOnlySessionError
 from app.users.models import User
-from app.web.errors import cause_of
+from app.web.causes import cause_of
 from service.tools import run, served, serving, wait_for
 
 
@@ -171,3 +171,41 @@ async def test_the_documentation_can_be_switched_off(database: DatabaseSessionMa
             for path in ("/docs", "/redoc", "/openapi.json"):
                 assert (await client.get(path)).status_code == 404
             assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_the_text_of_a_trigger_is_not_in_the_cause(database: DatabaseSessionManager) -> None:
+    with pytest.raises(DBAPIError) as error:
+        async with database.session() as session:
+            await session.execute(
+                text(
+                    "DO $$ BEGIN RAISE EXCEPTION 'hunter2 is taken' USING ERRCODE = 'unique_violation'; END $$"
+                )
+            )
+    assert cause_of(error.value) == "UniqueViolationError 23505"
+
+
+async def test_an_error_that_repeats_the_message_of_the_database_does_not_show_it(
+    database: DatabaseSessionManager,
+) -> None:
+    async def fail(how: str) -> None:
+        async with database.session() as session:
+            try:
+                await session.execute(text("SELECT CAST('hunter2' AS int)"))
+            except DBAPIError as error:
+                if how == "message":
+                    raise RuntimeError(f"could not read: {error}") from error
+                if how == "original" or error.orig is None:
+                    raise RuntimeError(f"could not read: {error.orig}") from error.orig
+                raise error.orig from None
+
+    for how in ("message", "original", "itself"):
+        with pytest.raises(Exception) as error:  # noqa: PT011 each of another kind
+            await fail(how)
+        cause = cause_of(error.value)
+        assert "hunter2" not in cause
+        assert "InvalidTextRepresentationError 22P02" in cause
+
+
+def test_a_value_that_is_no_member_of_an_enum_is_not_in_the_cause() -> None:
+    error = LookupError("'hunter2' is not among the defined enum values. Enum name: color.")
+    assert cause_of(error) == "LookupError: a value is not among the defined enum values"

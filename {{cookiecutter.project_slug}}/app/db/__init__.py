@@ -7,7 +7,7 @@ Elsewhere: `async with sessionmanager.session() as session:`.
 from app.db.base import Base, import_models
 from app.db.capacity import check_server
 from app.db.dependencies import ReadSessionDep, SessionDep, get_db, get_read_db
-from app.db.errors import SessionError
+from app.db.errors import SessionError, UnitOfWorkOpenError
 from app.db.sessions import DatabaseSessionManager, sessionmanager
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ReadSessionDep",
     "SessionDep",
     "SessionError",
+    "UnitOfWorkOpenError",
     "check_server",
     "get_db",
     "get_read_db",

@@ -1,4 +1,4 @@
-"""Warnings at the start: the server or its roles are not what the settings build on."""
+"""Warnings at the start: the server or its roles do not fit the settings."""
 
 import logging
 from contextlib import suppress

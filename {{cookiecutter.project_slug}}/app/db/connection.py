@@ -1,4 +1,4 @@
-"""A connection: how it is opened, with which settings, and what the driver's lacks."""
+"""A connection: how it is opened, with which settings, and what asyncpg does not do."""
 
 import asyncio
 import math
@@ -32,7 +32,7 @@ PGBOUNCER = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
 
 
 class Connection(asyncpg.Connection):
-    """asyncpg's connection. A COMMIT that committed nothing is an error, and so is a silent server."""
+    """asyncpg's connection. It also raises if a COMMIT rolled back, or if the server does not answer."""
 
     stands_in_until = math.inf  # a connection to the primary, while the replica is away: see replica.py
 
@@ -65,7 +65,7 @@ class Connection(asyncpg.Connection):
 
 
 def keep_alive(connection: socket.socket) -> None:
-    """Have the system notice after two minutes that the server's machine is gone, where it can be told so."""
+    """Turn on TCP keepalive, two minutes if the system has such a setting: the server may be gone."""
     if connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in KEEP_ALIVE.items():

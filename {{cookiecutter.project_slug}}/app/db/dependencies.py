@@ -21,13 +21,13 @@ async def unit_of_work() -> AsyncGenerator[AsyncSession]:
         try:
             yield session
         except ResponseValidationError as error:
-            if session.new:
+            if session.new and any(each["input"] is None for each in error.errors()):
                 raise NotFlushedError from error
             raise
 
 
 async def reading() -> AsyncGenerator[AsyncSession]:
-    """Yield a session that reads; the session that writes, if an earlier dependency opened it."""
+    """Yield the session that writes, if an earlier dependency opened it, else a session that reads."""
     if unit := sessionmanager.current():
         yield unit
         return

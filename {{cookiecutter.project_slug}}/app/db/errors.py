@@ -16,7 +16,8 @@ class DatabaseNotInitializedError(SessionError):
 class UnitOfWorkOpenError(SessionError):
     """A session() block is open around this request. It would commit after the response was sent.
 
-    Close the block before the request is handled.
+    A dependency that holds a session() needs `Depends(..., scope="function")`. A middleware must close its
+    session() before it calls the application. A generator that holds one must be closed with aclosing().
     """
 
 
@@ -51,7 +52,7 @@ class ReadOnlySessionError(SessionError):
 
 
 class ChangedObjectError(ReadOnlySessionError):
-    """An object that a read session loaded was changed. The change is not stored.
+    """An object of a read session was added, changed or deleted. That is not stored.
 
     To write, take SessionDep in a route, and sessionmanager.session() elsewhere. If the route has a
     SessionDep, load the object with that session: `user = await session.get(User, user.id)`.

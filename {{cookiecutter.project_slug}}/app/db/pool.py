@@ -30,9 +30,9 @@ wait_time = meter.create_histogram(
 class FairPool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool behind a line: each task gets a connection, or the right to open one, in turn.
 
-    In SQLAlchemy's own pool, a task that asks at the right moment takes the connection that came back for a
-    task in the line, which is then the last in line again. With many clients most requests are fast, and some
-    wait for seconds. And where an attempt to connect fails, no task in the line makes the next attempt.
+    In SQLAlchemy's own pool, a new task can take a connection before those that wait longer. With many
+    clients most requests are fast, and some wait for seconds. And where an attempt to connect fails, no task
+    in the line makes the next attempt.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

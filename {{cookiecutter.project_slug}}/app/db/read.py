@@ -3,7 +3,6 @@
 from typing import Any
 
 from sqlalchemy import Result, event
-from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransactionOrigin
 
 from app.db.errors import ChangedObjectError
@@ -17,8 +16,8 @@ class ReadSession(Session):
 def execute_and_release(state: ORMExecuteState) -> Result[Any]:
     """Execute any statement, also one of a lazy load or `refresh()`; give the connection back.
 
-    On this engine a commit sends nothing. It keeps the objects: `rollback()` would expire them, `close()`
-    would detach them. The driver has received all rows by then.
+    The driver has received all rows by then. The objects stay as they are: `session.rollback()` would expire
+    them, and `session.close()` would detach them.
     """
     try:
         return state.invoke_statement()
@@ -30,10 +29,7 @@ def release(session: Session) -> None:
     """Give the connection back, unless somebody called `begin()`: that block keeps the connection."""
     transaction = session.get_transaction()
     if transaction is not None and transaction.origin is SessionTransactionOrigin.AUTOBEGIN:
-        try:
-            session.commit()
-        except PendingRollbackError:  # the connection broke
-            session.rollback()
+        transaction.close()
 
 
 @event.listens_for(ReadSession, "before_flush")

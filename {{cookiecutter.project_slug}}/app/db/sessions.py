@@ -1,4 +1,4 @@
-"""The session manager. It gives each asyncio task one session, and ends that session with its block."""
+"""The session manager. It gives each asyncio task one session, and closes it at the end of its block."""
 
 import asyncio
 from asyncio import current_task
@@ -12,7 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_sessi
 from app.config import Settings
 from app.db.base import import_models
 from app.db.engine import create_engine, dispose
-from app.db.errors import DatabaseNotInitializedError, SessionError, UnitOfWorkOpenError
+from app.db.errors import (
+    DatabaseNotInitializedError,
+    SessionError,
+    SharedSessionError,
+    UnitOfWorkOpenError,
+)
 from app.db.read import ReadSession, refuse_changes
 from app.db.unit import UnitOfWork, joined
 
@@ -72,6 +77,10 @@ class DatabaseSessionManager:
         _ = self.engine  # raises if there is none
         return self._units() if self._units.registry.has() else None
 
+    def has_open_unit(self, task: asyncio.Task[Any] | None) -> bool:
+        """Tell whether a unit of work of this task is open: what it wrote is not committed yet."""
+        return self._engine is not None and task in self._units.registry.registry
+
     @asynccontextmanager
     async def session(self, *, join: bool = True) -> AsyncGenerator[AsyncSession]:
         """A unit of work: commits when the block succeeds, rolls back when it raises, always closes.
@@ -97,10 +106,12 @@ class DatabaseSessionManager:
             if self._readers.registry.has():
                 refuse_changes(self._readers().sync_session)  # while nothing is committed
             await session.commit()
+            if session.new or session.dirty or session.deleted:
+                raise SharedSessionError  # another task added them while this one committed
 
     @asynccontextmanager
     async def read_session(self) -> AsyncGenerator[AsyncSession]:
-        """A session for queries, each of them one round trip; no transaction makes them agree.
+        """A session for queries. Each query is one round trip. There is no transaction.
 
         It holds a connection only while a statement runs. Inside a unit of work of the same task it is that
         unit's session, which sees its writes and may write.
@@ -109,7 +120,7 @@ class DatabaseSessionManager:
             ReadOnlySessionError: a statement writes, or an object was changed.
         """
         if unit := self.current():
-            with joined(unit):
+            with joined(unit, reads=True):
                 yield unit
         elif self._readers.registry.has():
             yield self._readers()
@@ -134,7 +145,10 @@ async def opened(sessions: async_scoped_session[AsyncSession]) -> AsyncGenerator
             with suppress(SQLAlchemyError, SessionError):  # the error that came first says more
                 await asyncio.shield(asyncio.create_task(close(session)))
             raise
-        await asyncio.shield(asyncio.create_task(close(session)))
+        if session.in_transaction():
+            await asyncio.shield(asyncio.create_task(close(session)))
+        else:
+            await close(session)  # waits for nothing: no other task can add anything before
     finally:
         # Not `sessions.remove()`: that looks for the task it runs in. The event loop ends a generator that
         # was left half-way in another task.

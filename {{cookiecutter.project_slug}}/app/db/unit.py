@@ -1,7 +1,7 @@
 """The session of a unit of work: SQLAlchemy's, with a guard for blocks that joined another."""
 
 from asyncio import CancelledError
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -19,18 +19,18 @@ class UnitOfWork(Session):
     """
 
     _joined = 0  # how many blocks have joined now
-    _failed = False  # one of them raised
-    _savepoint: SessionTransaction | None = None  # the one around the block that raised
+    # For each of them that raised: the savepoints around it, of which any undoes what the block did.
+    _failures: tuple[frozenset[SessionTransaction], ...] = ()
 
     @contextmanager
-    def join(self) -> Generator[None]:
-        """Count a block that shares this session, and remember whether one failed."""
-        savepoint = self.get_nested_transaction()
+    def join(self, *, reads: bool) -> Generator[None]:
+        """Count a block that shares this session. Remember whether it failed, unless it only reads."""
+        savepoints = frozenset(around(self.get_nested_transaction()))
         self._joined += 1
         try:
             yield
         except (Exception, CancelledError):  # not GeneratorExit: a generator need not be read to its end
-            self._failed, self._savepoint = True, savepoint
+            self._failures += () if reads else (savepoints,)
             raise
         finally:
             self._joined -= 1
@@ -60,19 +60,28 @@ class UnitOfWork(Session):
         if self.in_nested_transaction():
             return
         self._refuse_in_joined_block()
-        if self._failed:
+        if self._failures:
             raise RollbackOnlyError
 
     def forget_failure(self, transaction: SessionTransaction) -> None:
-        """A rollback undoes what the failed block did."""
-        if transaction.parent is None or transaction is self._savepoint:
-            self._failed = False
+        """A rollback undoes what the failed block did. In a joined block it undoes the outer block, too."""
+        if transaction.parent is None:
+            self._failures = (frozenset(),) if self._joined else ()
+        else:
+            self._failures = tuple(each for each in self._failures if transaction not in each)
+
+
+def around(transaction: SessionTransaction | None) -> Iterator[SessionTransaction]:
+    """Yield the savepoint, and those around it."""
+    while transaction is not None and transaction.nested:
+        yield transaction
+        transaction = transaction.parent
 
 
 @contextmanager
-def joined(session: AsyncSession) -> Generator[None]:
+def joined(session: AsyncSession, *, reads: bool = False) -> Generator[None]:
     """Share the session of a unit of work with a block inside it. If that block fails, the unit does."""
-    with cast("UnitOfWork", session.sync_session).join():
+    with cast("UnitOfWork", session.sync_session).join(reads=reads):
         yield
 
 

@@ -9,7 +9,7 @@ from app.db import Base
 
 
 class User(Base):
-    """A person, known by an email address that is unique whatever its case."""
+    """A person, known by an email address. It is unique; upper and lower case are the same."""
 
     __tablename__ = "users"
 

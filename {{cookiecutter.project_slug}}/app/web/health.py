@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import get_settings
 from app.db import sessionmanager
-from app.web.errors import cause_of
+from app.web.causes import cause_of
 from app.web.problems import RETRY
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ async def live() -> dict[str, str]:
 async def ready() -> dict[str, str]:
     """Answer 200 if a query went through the pool to the database and back.
 
-    It goes where reads go; to the primary if they have nowhere else to go than a replica, whose loss must
-    not keep writes away.
+    The query goes where reads go. With DATABASE_REPLICA_FALLBACK=false it goes to the primary, so that a lost
+    replica does not stop writes.
     """
     fallback = get_settings().database_replica_fallback
     opened = sessionmanager.read_session if fallback else sessionmanager.session

@@ -3,14 +3,18 @@
 import logging
 import sys
 import traceback
+from itertools import compress
+from pathlib import Path
 from types import TracebackType
 
 from asgi_correlation_id import CorrelationIdFilter
 from pythonjsonlogger.json import JsonFormatter
 
-from app.web.errors import chain_of, describe
+from app.web.causes import chain_of, describe
 
-FRAMES = 10  # of each traceback: the last ones are ours
+PROJECT = str(Path(__file__).parents[2])
+PACKAGES = "site-packages"  # the environment may be in the project's folder
+LAST = 3  # frames of each traceback that are shown though they are not the project's
 FIELDS = ["asctime", "levelname", "name", "message", "correlation_id"]
 # The same as in uvicorn.json, which formats the lines of uvicorn's parent process.
 NAMES = {"asctime": "time", "levelname": "level", "correlation_id": "request_id"}
@@ -18,10 +22,16 @@ ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] 
 
 
 def traceback_of(ei: ExceptionInfo) -> str:
-    """Return the last frames of the error, and of the errors that led to it, each with its description."""
+    """Return where the error was raised, and the errors that led to it, each with its description.
+
+    Of the libraries' frames, only the last ones are shown.
+    """
     lines: list[str] = []
     for error in chain_of(ei[1]):
-        lines += traceback.format_tb(error.__traceback__, limit=-FRAMES)
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [frame.filename.startswith(PROJECT) and PACKAGES not in frame.filename for frame in frames]
+        ours[-LAST:] = [True] * len(ours[-LAST:])
+        lines += traceback.format_list(list(compress(frames, ours)))
         lines.append(f"{describe(error)}\n")
     return "".join(lines)
 
@@ -50,7 +60,7 @@ class LineFormatter(JsonFormatter):
 def filter_asyncio(record: logging.LogRecord) -> bool:
     """Drop what asyncpg leaves behind when it breaks off an attempt to connect; shorten the rest.
 
-    After its first line, asyncio quotes errors as they are. The traceback describes them.
+    The rest of asyncio's message may show values. The traceback describes the error.
     """
     message = record.getMessage()
     record.msg, record.args = message.partition("\n")[0], None

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from asyncio import current_task
 from contextlib import suppress
 
 from asgi_correlation_id import CorrelationIdMiddleware
@@ -12,7 +13,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings
-from app.web.errors import cause_of
+from app.db import UnitOfWorkOpenError, sessionmanager
+from app.web.causes import cause_of
 from app.web.problems import DETAIL, problem
 
 logger = logging.getLogger(__name__)
@@ -42,11 +44,13 @@ class RequestGuard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        started = False
+        started, task = False, current_task()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
+                if message["status"] < 400 and sessionmanager.has_open_unit(task):
+                    raise UnitOfWorkOpenError  # a success that is not committed, and may never be
                 started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():

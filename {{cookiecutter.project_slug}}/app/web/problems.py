@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from app.web.errors import cause_of, status_of
+from app.web.causes import cause_of
+from app.web.errors import status_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ async def validation_problem(_request: Request, error: RequestValidationError) -
 
 
 async def database_problem(request: Request, error: Exception) -> Response:
-    """Answer a database error without a word of SQL or data; one that is our fault goes on to be a 500."""
+    """Answer a database error without a word of SQL or data. If the fault is ours, raise it again: 500."""
     status = status_of(error)
     if status is None or request.scope["type"] != "http":
         raise error

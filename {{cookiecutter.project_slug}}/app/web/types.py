@@ -16,7 +16,7 @@ AfterId = Annotated[int, Query(ge=0, le=BIGINT_MAX, description="The `next` of t
 
 
 class Page(BaseModel, Generic[Item]):
-    """Items in the order of their ids. `next` is the `after` of the page that follows; null on the last."""
+    """Items in the order of their ids. `next` is the `after` of the next page; null on the last page."""
 
     model_config = ConfigDict(from_attributes=True)
 
