@@ -174,9 +174,9 @@ async def test_the_documentation_can_be_switched_off(database: DatabaseSessionMa
 
 
 async def test_the_text_of_a_trigger_is_not_in_the_cause(database: DatabaseSessionManager) -> None:
+    raising = "RAISE EXCEPTION 'hunter2 is taken' USING ERRCODE = 'unique_violation'"
     with pytest.raises(DBAPIError) as error:
         async with database.session() as session:
-            raising = "RAISE EXCEPTION 'hunter2 is taken' USING ERRCODE = 'unique_violation'"
             await session.execute(text(f"DO $$ BEGIN {raising}; END $$"))
     assert cause_of(error.value) == "UniqueViolationError 23505"
 
