@@ -1,11 +1,13 @@
 """The application: its lifespan and its routers."""
 
 import gc
+import os
 from asyncio import create_task, wait
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from app.config import DESCRIPTION, PROJECT_NAME, get_settings
 from app.db import check_server, sessionmanager
@@ -30,6 +32,10 @@ async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
 # none. That took a fifth of a worker's time.
 gc.set_threshold(10_000)
 
+TELEMETRY: TelemetryConfig = {"auto_configure": True}  # as the variables OTEL_* say
+# Without them, FastAPI would ask in each request whether telemetry is on.
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+
 settings = get_settings()
 configure_logging(settings.log_level)
 app = FastAPI(
@@ -37,7 +43,7 @@ app = FastAPI(
     description=DESCRIPTION,
     lifespan=lifespan,
     max_body_size=settings.max_body_size,
-    telemetry={"auto_configure": True},  # as the variables OTEL_* say
+    telemetry=TELEMETRY if any(name.startswith("OTEL_") for name in os.environ) else NO_TELEMETRY,
     openapi_url="/openapi.json" if settings.docs else None,
     responses=problems(422, 500, 503),
 )
