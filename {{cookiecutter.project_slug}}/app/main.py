@@ -42,7 +42,6 @@ app = FastAPI(
     title=PROJECT_NAME,
     description=DESCRIPTION,
     lifespan=lifespan,
-    max_body_size=settings.max_body_size,
     telemetry=TELEMETRY if any(name.startswith("OTEL_") for name in os.environ) else NO_TELEMETRY,
     openapi_url="/openapi.json" if settings.docs else None,
     responses=problems(422, 500, 503),

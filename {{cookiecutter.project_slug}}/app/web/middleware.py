@@ -8,6 +8,7 @@ from contextlib import suppress
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +21,7 @@ from app.web.problems import DETAIL, problem
 logger = logging.getLogger(__name__)
 
 UUID = re.compile("[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+TOO_LARGE = "The body is larger than %d bytes."
 DIGITS = 18  # of a length that fits into 64 bits
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -31,7 +33,7 @@ SECURITY_HEADERS = {
 class RequestGuard:
     """Adds headers to the response, refuses a body that is too large, and answers an unexpected error.
 
-    FastAPI's `max_body_size` alone lets a route that does not read its body run and commit, and then makes a
+    FastAPI's own `max_body_size` lets a route that does not read its body run and commit, and then makes a
     413 of the response.
     """
 
@@ -59,17 +61,31 @@ class RequestGuard:
 
         announced = Headers(scope=scope).get("content-length", "0")
         if len(announced) > DIGITS or int(announced) > self.max_body_size:
-            detail = f"The body is larger than {self.max_body_size} bytes."
-            await problem(413, detail)(scope, receive, send_with_headers)
+            await problem(413, TOO_LARGE % self.max_body_size)(scope, receive, send_with_headers)
             return
         try:
-            await self.app(scope, receive, send_with_headers)
+            await self.app(scope, limited(receive, self.max_body_size), send_with_headers)
         except ClientDisconnect:
             return  # nobody is left to answer
         except Exception as error:
             method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
             logger.exception("%s %s: %s, %s", method, scope["path"], when, cause_of(error))  # noqa: TRY401 one line says it all
             await answer_failure(scope, receive, send_with_headers, started=started)
+
+
+def limited(receive: Receive, size: int) -> Receive:
+    """Return what receives a body of this many bytes at most, and raises 413 when more has come."""
+    received = 0
+
+    async def receive_limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > size:
+            raise HTTPException(413, TOO_LARGE % size)
+        return message
+
+    return receive_limited
 
 
 async def answer_failure(scope: Scope, receive: Receive, send: Send, *, started: bool) -> None:
