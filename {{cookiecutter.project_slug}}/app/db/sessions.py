@@ -10,14 +10,9 @@ from sqlalchemy.exc import IllegalStateChangeError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 
 from app.config import Settings
+from app.db import errors
 from app.db.base import import_models
 from app.db.engine import create_engine, dispose
-from app.db.errors import (
-    DatabaseNotInitializedError,
-    SessionError,
-    SharedSessionError,
-    UnitOfWorkOpenError,
-)
 from app.db.read import ReadSession, refuse_changes
 from app.db.unit import UnitOfWork, joined
 
@@ -35,11 +30,7 @@ class DatabaseSessionManager:
     _read_engine: AsyncEngine
 
     def init_db(self, settings: Settings) -> None:
-        """Create the engines and the factories of their sessions. Connects to nothing yet.
-
-        Raises:
-            RuntimeError: it was called before, and `close` was not.
-        """
+        """Create the engines and the factories of their sessions. Connects to nothing yet."""
         if self._engine is not None:
             raise RuntimeError("The database is initialised already: call close() first.")
         import_models()
@@ -58,7 +49,7 @@ class DatabaseSessionManager:
     def engine(self) -> AsyncEngine:
         """The engine of the sessions that write."""
         if self._engine is None:
-            raise DatabaseNotInitializedError
+            raise errors.DatabaseNotInitializedError
         return self._engine
 
     @property
@@ -89,15 +80,13 @@ class DatabaseSessionManager:
         of the outer block. Another task gets a session of its own.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the commit failed; nothing was written, unless the connection
-                broke while the server was committing: then nobody knows.
-            RollbackOnlyError: a block that had joined failed, and its error was caught.
-            ChangedObjectError: an object of this task's read session was changed; nothing was written.
-            UnitOfWorkOpenError: there is a block to join, and `join` is false.
+            sqlalchemy.exc.SQLAlchemyError: the commit failed; nothing was written. If the connection broke
+                during the commit, nobody knows.
+            SessionError: the session was used wrongly. The message says how.
         """
         if unit := self.current():
             if not join:
-                raise UnitOfWorkOpenError
+                raise errors.UnitOfWorkOpenError
             with joined(unit):
                 yield unit
             return
@@ -107,17 +96,14 @@ class DatabaseSessionManager:
                 refuse_changes(self._readers().sync_session)  # while nothing is committed
             await session.commit()
             if session.new or session.dirty or session.deleted:
-                raise SharedSessionError  # another task added them while this one committed
+                raise errors.SharedSessionError  # another task added them while this one committed
 
     @asynccontextmanager
     async def read_session(self) -> AsyncGenerator[AsyncSession]:
         """A session for queries. Each query is one round trip. There is no transaction.
 
-        It holds a connection only while a statement runs. Inside a unit of work of the same task it is that
-        unit's session, which sees its writes and may write.
-
-        Raises:
-            ReadOnlySessionError: a statement writes, or an object was changed.
+        The session holds a connection only while a statement runs. Inside a unit of work of the same task it
+        is that unit's session, which sees its writes and may write.
         """
         if unit := self.current():
             with joined(unit, reads=True):
@@ -142,7 +128,7 @@ async def opened(sessions: async_scoped_session[AsyncSession]) -> AsyncGenerator
         try:
             yield session
         except BaseException:
-            with suppress(SQLAlchemyError, SessionError):  # the error that came first says more
+            with suppress(SQLAlchemyError, errors.SessionError):  # the error that came first says more
                 await asyncio.shield(asyncio.create_task(close(session)))
             raise
         if session.in_transaction():
@@ -150,8 +136,7 @@ async def opened(sessions: async_scoped_session[AsyncSession]) -> AsyncGenerator
         else:
             await close(session)  # waits for nothing: no other task can add anything before
     finally:
-        # Not `sessions.remove()`: that looks for the task it runs in. The event loop ends a generator that
-        # was left half-way in another task.
+        # Not `sessions.remove()`: the event loop ends a generator that was left half-way in another task.
         sessions.registry.registry.pop(task, None)
 
 
