@@ -35,8 +35,8 @@ def test_the_example_can_be_removed(bake: Bake, environment: dict[str, str]) -> 
         "tests/test_users.py",
         "tests/test_notes.py",
         "tests/test_clear.py",
-        "migrations/versions/",
         "app/main.py",
+        "migrations/versions/",
     ]
     shutil.rmtree(project.path / "app" / "users")
     for test in named[1:4]:

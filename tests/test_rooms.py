@@ -37,7 +37,7 @@ def test_a_room_takes_what_the_faces_of_the_others_export(folder: str, allowed: 
     own = f"app.{folder}."
     found = {(path.name, module) for path in files(folder) for module in imports(path)}
     assert found
-    assert {each for each in found if each[1] not in allowed and not each[1].startswith(own)} == set()
+    assert {each for each in found if each[1] not in allowed and not f"{each[1]}.".startswith(own)} == set()
 
 
 def test_the_application_names_rooms_and_the_routers_of_the_domains() -> None:
