@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import sys
+from array import array
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from rich.progress import track
@@ -61,13 +63,13 @@ async def process_user_data(user_ids: Sequence[int], *, dry_run: bool = False) -
     return found
 
 
-def read_ids(lines: Iterable[str]) -> list[int]:
-    """Return the ids, one from each line that is not blank.
+def read_ids(lines: Iterable[str]) -> Sequence[int]:
+    """Return the ids, one from each line that is not blank. A million of them take 8 MB.
 
     Raises:
         ValueError: a line is not an id; the message has the number of the line.
     """
-    ids = []
+    ids = array("q")
     for number, line in enumerate(lines, start=1):
         if text := line.strip():
             try:
@@ -77,7 +79,7 @@ def read_ids(lines: Iterable[str]) -> list[int]:
     return ids
 
 
-def read_file(path: str) -> list[int]:
+def read_file(path: str) -> Sequence[int]:
     """Return the ids that the file holds; - is standard input."""
     if path == "-":
         return read_ids(sys.stdin)
@@ -102,9 +104,10 @@ def main() -> None:
     if bool(arguments.ids) == bool(arguments.file):
         parser.error("give either ids or --file")
     try:
-        ids = sorted(set(arguments.ids or read_file(arguments.file)))
+        given = sorted(arguments.ids or read_file(arguments.file))
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    ids = array("q", (known for known, _ in groupby(given)))  # each once
     try:
         found = asyncio.run(process_user_data(ids, dry_run=arguments.dry_run))
     except SQLAlchemyError as error:
