@@ -48,7 +48,7 @@ from sqlalchemy import URL
 from app.config import get_settings
 from app.database_url import parse_database_url
 from app.db import DatabaseSessionManager, sessionmanager
-from app.db.connection import quoted_schema
+from app.db.connection import quoted
 from dev.postgres import PostgresUnavailableError, running_postgres
 from service.routes import app
 from service.tools import PROJECT, on_server, text_of
@@ -94,7 +94,7 @@ async def database(own_database: URL) -> AsyncGenerator[DatabaseSessionManager]:
         yield sessionmanager
     finally:
         await sessionmanager.close()
-        tables = ", ".join(f'{quoted_schema(get_settings())}."{table}"' for table in ("users", "notes"))
+        tables = ", ".join(f'{quoted(get_settings().database_schema)}."{table}"' for table in ("users", "notes"))
         await on_server(own_database, f"TRUNCATE {tables} RESTART IDENTITY")
 
 

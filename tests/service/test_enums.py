@@ -1,11 +1,6 @@
 """Enums: stored by name, the same on SQLAlchemy 2.0 and 2.1, and migrated there and back."""
 
-import asyncio
 import enum
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 
@@ -17,20 +12,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.schema import CreateSchema
 
 from app.db import Base
-from service.tools import PROJECT, on_server, text_of
+from service.migrating import migrated
+from service.tools import on_server
 
 MODELS = """
-import enum
-import uuid
-from typing import Any
-
-from sqlalchemy import Enum, func, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, mapped_column
-
-from app.db import Base
-
-
 class Color(enum.Enum):
     RED = "r"
     GREEN = "g"
@@ -53,8 +38,6 @@ class Hat(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     color: Mapped[Color]
 """
-COPIED = ("app", "migrations", "pyproject.toml")
-ALEMBIC = "import sys; from alembic.config import main; [main(each.split()) for each in sys.argv[1:]]"
 Revise = Callable[..., str]
 
 
@@ -78,47 +61,15 @@ class Shirt(Own):
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of the project, for a domain and revisions that only the test has."""
-    for name in COPIED:
-        copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
-        copy(PROJECT / name, tmp_path / name)
-    (tmp_path / "app" / "shirts").mkdir()
-    (tmp_path / "app" / "shirts" / "__init__.py").touch()
-    return tmp_path
+def revise(tmp_path: Path, own_database: URL) -> Generator[Revise]:
+    """Return a function that writes the models and a revision, and returns the revision."""
+    with migrated(tmp_path, own_database, "enums") as project:
 
+        def revise(models: str, *commands: str, drop: str = "") -> str:
+            project.models(models)
+            return project.revise(*commands, drop=drop)
 
-@pytest.fixture
-def revise(project: Path, own_database: URL) -> Generator[Revise]:
-    """Return a function that writes the models and a revision, and returns the revision.
-
-    It also runs Alembic's commands, all in one process. The database has nothing in it at first.
-    """
-    url = own_database.set(database=f"{own_database.database}_enums")
-    environment = os.environ | {"DATABASE_URL": text_of(url), "PYTHONPATH": str(project)}
-    versions = project / "migrations" / "versions"
-
-    def revise(models: str, *commands: str) -> str:
-        (project / "app" / "shirts" / "models.py").write_text(models)
-        before = set(versions.glob("*.py"))
-        done = subprocess.run(
-            [sys.executable, "-c", ALEMBIC, "upgrade head", "revision --autogenerate -m shirts", *commands],
-            cwd=project,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        [revision] = set(versions.glob("*.py")) - before
-        return revision.read_text()
-
-    asyncio.run(on_server(own_database, f"CREATE DATABASE {url.database}"))
-    try:
         yield revise
-    finally:
-        asyncio.run(on_server(own_database, f"DROP DATABASE {url.database} WITH (FORCE)"))
 
 
 def test_enums_are_migrated_there_and_back(revise: Revise) -> None:
@@ -132,11 +83,11 @@ def test_enums_are_migrated_there_and_back(revise: Revise) -> None:
     assert "op.add_column(" in revise(models, *steps)
 
     models = models.replace("# MEMBER", 'ULTRAMARINE = "u"')  # longer than the others
-    assert "op." not in revise(models, *steps)  # a new member needs no change of the tables
+    assert revise(models, *steps) == ""  # a new member needs no change of the tables
 
     models = models.replace("sleeves: Mapped[Color | None]", "")
     steps += ["downgrade base", "upgrade head", "upgrade head --sql"]
-    assert "op.drop_column(" in revise(models, *steps)
+    assert "op.drop_column(" in revise(models, *steps, drop="shirts.sleeves")
 
 
 def test_a_revision_names_no_schema_of_an_enum_type_of_postgresql(revise: Revise) -> None:

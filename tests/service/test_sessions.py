@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session, joinedload, lazyload, selectinload
 
 from app.config import get_settings
 from app.db import DatabaseSessionManager
-from app.db.connection import quoted_schema
+from app.db.connection import quoted
 from app.db.errors import (
     ChangedObjectError,
     DatabaseNotInitializedError,
@@ -538,7 +538,7 @@ async def test_a_read_session_refuses_a_write(database: DatabaseSessionManager, 
 @pytest.fixture
 async def functions(database: DatabaseSessionManager) -> AsyncGenerator[None]:
     """A function and a procedure that write, and a sequence."""
-    url, schema = get_settings().database_url, quoted_schema(get_settings())
+    url, schema = get_settings().database_url, quoted(get_settings().database_schema)
     insert = f"LANGUAGE plpgsql AS $$BEGIN INSERT INTO {schema}.users (email) VALUES ('x'); END$$"
     made = [
         f"FUNCTION {schema}.register(email text) RETURNS void {insert}",
@@ -641,7 +641,7 @@ async def test_a_read_session_takes_any_query(database: DatabaseSessionManager, 
 
 
 async def test_columns_may_be_called_like_statements(database: DatabaseSessionManager) -> None:
-    url, schema = get_settings().database_url, quoted_schema(get_settings())
+    url, schema = get_settings().database_url, quoted(get_settings().database_schema)
     await on_server(url, f'CREATE TABLE {schema}.odd ("delete" int, "update" int, "into" int)')
     await on_server(url, f"INSERT INTO {schema}.odd VALUES (1, 2, 3)")
     odd = table("odd", column("delete"), column("update"), column("into"))

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import app
 from app.config import get_settings
 from app.db import sessionmanager
-from app.db.connection import quoted_schema
+from app.db.connection import quoted
 from app.users.models import User
 
 PROJECT = Path(app.__file__).parents[1]  # the rendered project
@@ -63,7 +63,7 @@ async def slow_deletes(seconds: float) -> AsyncGenerator[None]:
         "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$",
     )
-    users = f"{quoted_schema(get_settings())}.users"
+    users = f"{quoted(get_settings().database_schema)}.users"
     await on_server(
         url, f"CREATE TRIGGER dawdle BEFORE DELETE ON {users} FOR EACH STATEMENT EXECUTE FUNCTION dawdle()"
     )

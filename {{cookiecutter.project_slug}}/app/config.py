@@ -51,17 +51,22 @@ def check_pool_recycle(seconds: int) -> int:
     raise ValueError("Input should be -1 or greater than 0")
 
 
-def check_origins(text: object) -> list[str]:
-    """Return the origins, separated by commas in the text."""
-    given = text.split(",") if isinstance(text, str) else []
-    origins = [origin.strip() for origin in given if origin.strip()]
-    for origin in origins:
-        if origin != "*" and not re.fullmatch("https?://[a-z0-9.:\\[\\]-]+", origin):
-            raise ValueError(f"{origin!r} is no origin. Expected https://example.com (small letters) or *.")
-    return origins
+def check_origin(text: str) -> str:
+    """Return the origin of a page, or `*`."""
+    if text == "*" or re.fullmatch("https?://[a-z0-9.:\\[\\]-]+", text):
+        return text
+    raise ValueError(f"{text!r} is no origin. Expected https://example.com (small letters) or *.")
 
 
-Origins = Annotated[list[str], NoDecode, BeforeValidator(check_origins)]
+def split(text: object) -> object:
+    """Return the parts of a text, which commas separate; no parts for `none`."""
+    parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else text
+    return [] if parts == ["none"] else parts
+
+
+Schema = Annotated[str, AfterValidator(check_schema)]
+Schemas = Annotated[list[Schema], NoDecode, BeforeValidator(split)]
+Origins = Annotated[list[Annotated[str, AfterValidator(check_origin)]], NoDecode, BeforeValidator(split)]
 PoolRecycle = Annotated[int, AfterValidator(check_pool_recycle)]
 OptionalURL = Annotated[URL | None, NoDecode, PlainValidator(check_optional_url)]
 
@@ -78,7 +83,8 @@ class Settings(BaseSettings):
     )
 
     database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)]
-    database_schema: Annotated[str, AfterValidator(check_schema)] = DATABASE_SCHEMA
+    database_schema: Schema = DATABASE_SCHEMA
+    database_extension_schemas: Schemas = ["public"]  # on the search path too, separated by commas
 
     database_owner_url: OptionalURL = None  # for migrations alone: the role that owns the schema
     database_pgbouncer: bool = False  # DATABASE_URL leads through PgBouncer in transaction mode
@@ -132,7 +138,7 @@ def get_settings() -> Settings:
     """Return the settings, read once.
 
     A missing or wrong value ends the process with a line for each. The exit status 3 is uvicorn's own for
-    "could not start": its supervisor then stops instead of restarting its workers.
+    "could not start". If a worker ends so, uvicorn stops, with status 0: uvicorn.json reads the settings before.
     """
     others: dict[str, Any] = {}
     if os.environ.get("DATABASE_URL"):  # another database: what `.env` says of the first does not count

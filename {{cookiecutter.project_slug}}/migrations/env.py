@@ -1,7 +1,7 @@
 """Run by Alembic: how the migrations reach the database.
 
-Revisions name no schema. They run with the search path on the configured one, so that the same revision
-serves whatever DATABASE_SCHEMA says, raw SQL included.
+Revisions do not name the configured schema. They run with the search path on it, so that the same revision
+serves whatever DATABASE_SCHEMA says, raw SQL included. Each revision is a transaction.
 """
 
 import asyncio
@@ -11,60 +11,86 @@ from typing import Any
 
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import BLANK_SCHEMA, Connection, Enum, MetaData, NullPool, inspect, text
+from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateSchema
 
 from app.config import get_settings
 from app.db import Base, import_models
-from app.db.connection import connect_args, quoted_schema, server_settings
+from app.db.connection import connect_args, search_path, server_settings
+from migrations import checks
+from migrations.models import PLUGIN, OnlyOfModels, as_revisions_have_it, render_type
 
 import_models()  # of every folder in app/
 SETTINGS = get_settings().for_migrations()
 SCHEMA = SETTINGS.database_schema
-NONE: Any = None  # what `to_metadata` takes for "no schema", though its annotation does not say so
+METADATA = as_revisions_have_it(Base.metadata)
+SCHEMAS = [SCHEMA, *sorted({table.schema for table in METADATA.sorted_tables if table.schema})]
+OPTIONS = context.get_x_argument(as_dictionary=True)  # alembic -x NAME=VALUE
+REVISIONS = {script.revision for script in context.script.walk_revisions()}
 CURRENT_DATABASE = text("SELECT current_database()")
+logger = logging.getLogger("alembic.runtime.migration")
 LOCK = text("SELECT pg_try_advisory_lock(hashtext('migrations'), hashtext(:schema))")
 
 
-def no_schema(*_: object) -> Any:
-    """Tell `to_metadata` that a foreign key's table has no schema either."""
-    return BLANK_SCHEMA
+def is_command(*names: str) -> bool:
+    """Tell whether Alembic runs one of these commands. If Python code called it, that is `upgrade`."""
+    options = context.config.cmd_opts
+    return (options.cmd[0].__name__ if options else "upgrade") in names
 
 
-def metadata_without_schema() -> MetaData:
-    """Return the tables of the models as the revisions name them."""
-    metadata = MetaData(naming_convention=Base.metadata.naming_convention)
-    for table in Base.metadata.sorted_tables:
-        copy = table.to_metadata(metadata, schema=NONE, referred_schema_fn=no_schema)
-        for kind in (column.type for column in copy.columns):
-            if isinstance(kind, Enum) and kind.schema == SCHEMA:
-                kind.schema = kind.metadata = None  # SQLAlchemy 2.0 keeps them
-    return metadata
+def run(connection: Connection) -> None:
+    """Run what Alembic's command asks for."""
+    if is_command("upgrade", "stamp"):
+        if OPTIONS.get("empty") != SCHEMA:
+            checks.check_not_renamed(connection, SCHEMA, REVISIONS)
+        for schema in SCHEMAS:
+            checks.create_schema(connection, schema)
+        checks.check_current(connection, SCHEMA)
+    drop = {name.strip() for name in OPTIONS.get("drop", "").split(",") if name.strip()}
+    only = OnlyOfModels(connection, METADATA, SCHEMA, drop)
+    connection.commit()  # else Alembic would leave the transactions to us
 
+    def finish(_context: Any, _revision: Any, scripts: list[Any]) -> None:
+        only.report()
+        if is_command("revision") and scripts[0].upgrade_ops.is_empty():
+            scripts.clear()
+            logger.warning("No revision is written: the database has what the models say.")
 
-def run(connection: Connection | None = None) -> None:
-    """Run the revisions on the connection, or without one print their SQL (`alembic upgrade head --sql`)."""
     context.configure(
         connection=connection,
-        url="postgresql+asyncpg://",  # of the printed SQL: which dialect it is
-        target_metadata=metadata_without_schema(),
-        literal_binds=connection is None,
+        target_metadata=METADATA,
+        version_table_schema=SCHEMA,
+        transaction_per_migration=True,
+        include_schemas=True,
+        include_name=only.include_name,
+        include_object=only.include_object,
+        render_item=render_type,
+        compare_server_default=True,
+        autogenerate_plugins=["alembic.autogenerate.*", PLUGIN.name],
+        process_revision_directives=finish,
     )
+    if not context.get_context().purge:
+        checks.check_known(set(context.get_context().get_current_heads()), REVISIONS)
     with context.begin_transaction():
-        if connection is None:
-            set_path = f"SET search_path TO {quoted_schema(SETTINGS)}"
-            context.execute(set_path.replace(":", r"\:"))  # which would begin a parameter
-        if connection is None or not inspect(connection).has_schema(SCHEMA):
-            context.execute(CreateSchema(SCHEMA, if_not_exists=True))
         context.run_migrations()
 
 
-def is_upgrade() -> bool:
-    """Tell whether this is `alembic upgrade`, from the command line or called."""
-    options = context.config.cmd_opts
-    return options is None or options.cmd[0].__name__ == "upgrade"
+def print_sql() -> None:
+    """Print the SQL of the revisions (`alembic upgrade head --sql`)."""
+    context.configure(
+        url="postgresql+asyncpg://",  # which dialect it is
+        version_table_schema=SCHEMA,
+        transaction_per_migration=True,
+        literal_binds=True,
+    )
+    set_path = f"SET search_path TO {search_path(SETTINGS)}"
+    context.execute(set_path.replace(":", r"\:"))  # which would begin a parameter
+    for schema in SCHEMAS:
+        context.execute(CreateSchema(schema, if_not_exists=True))
+    with context.begin_transaction():
+        context.run_migrations()
 
 
 def set_role_defaults(connection: Connection) -> None:
@@ -90,7 +116,7 @@ async def connect(engine: AsyncEngine) -> AsyncConnection:
     try:
         return await engine.connect()
     except DBAPIError as error:
-        raise CommandError(f"No connection to the database: {error.orig}") from None
+        raise CommandError(f"No connection to the database: {checks.explain(error)}") from None
 
 
 async def run_online() -> None:
@@ -111,20 +137,24 @@ async def run_online() -> None:
     async with aclosing(await connect(lock_engine)) as lock, aclosing(await connect(engine)) as connection:
         while not await lock.scalar(LOCK, {"schema": SCHEMA}):  # noqa: ASYNC110 another process holds it
             await asyncio.sleep(0.1)
-        await connection.run_sync(run)  # leaving the block closes the connections, which ends the lock
-        if get_settings().database_pgbouncer and is_upgrade():
+        try:
+            await connection.run_sync(run)  # leaving the block closes the connections, which ends the lock
+        except DBAPIError as error:
+            raise CommandError(checks.explain(error)) from None
+        if get_settings().database_pgbouncer and is_command("upgrade"):
             try:
                 await connection.run_sync(set_role_defaults)
             except DBAPIError as error:
-                raise CommandError(f"The service's role was not given its settings: {error.orig}") from None
+                raise CommandError(
+                    f"The service's role was not given its settings: {checks.explain(error)}"
+                ) from None
 
 
-if context.config.cmd_opts is not None:  # called from the command line: say what is done
-    logger = logging.getLogger("alembic.runtime.migration")
+if context.config.cmd_opts and not logger.handlers:  # called from the command line: say what is done
     logger.addHandler(logging.StreamHandler())
     logger.setLevel(logging.INFO)
 
 if context.is_offline_mode():
-    run()
+    print_sql()
 else:
     asyncio.run(run_online())

@@ -81,7 +81,7 @@ def test_the_sql_can_be_printed_without_a_database(variables: pytest.MonkeyPatch
     get_settings.cache_clear()
     printed = StringIO()
     command.upgrade(Config(toml_file=ALEMBIC.toml_file_name, output_buffer=printed), "head", sql=True)
-    assert 'SET search_path TO "Odd ""x"" 100% :y";' in printed.getvalue()
+    assert 'SET search_path TO "Odd ""x"" 100% :y", "public";' in printed.getvalue()
     assert 'CREATE SCHEMA IF NOT EXISTS "Odd ""x"" 100% :y";' in printed.getvalue()
     for table in Base.metadata.sorted_tables:
         assert table.name in printed.getvalue()

@@ -120,7 +120,7 @@ def server_settings(settings: Settings) -> dict[str, str]:
     https://www.postgresql.org/docs/current/runtime-config-client.html
     """
     return {
-        "search_path": quoted_schema(settings),  # raw SQL sees the configured schema
+        "search_path": search_path(settings),  # raw SQL sees the configured schema, and extensions
         "statement_timeout": milliseconds(settings.database_statement_timeout),
         "lock_timeout": milliseconds(settings.database_lock_timeout),
         "idle_in_transaction_session_timeout": milliseconds(settings.database_idle_transaction_timeout),
@@ -133,6 +133,12 @@ def milliseconds(seconds: float) -> str:
     return f"{math.ceil(seconds * 1000)}ms"
 
 
-def quoted_schema(settings: Settings) -> str:
-    """Return the name of the schema as SQL has it, whatever is in it."""
-    return '"' + settings.database_schema.replace('"', '""') + '"'
+def search_path(settings: Settings) -> str:
+    """Return the configured schema, and after it those of extensions, as SQL has them."""
+    names = dict.fromkeys((settings.database_schema, *settings.database_extension_schemas))
+    return ", ".join(map(quoted, names))
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL has it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,142 @@
+"""What autogenerate compares: the models, and of the database only what the models have.
+
+Everything else in the database is left alone: it may belong to somebody else. `alembic -x drop=NAME revision
+--autogenerate` drops a thing that no model has: a table (`notes`), or a column, an index or a constraint of a
+table (`users.full_name`, `users.ix_users_email`). Several names are separated by commas.
+"""
+
+import logging
+import re
+from typing import Any, Literal
+
+from alembic.autogenerate.api import AutogenContext
+from alembic.runtime.plugins import Plugin
+from alembic.util import CommandError, DispatchPriority, PriorityDispatchResult
+from sqlalchemy import (
+    BLANK_SCHEMA,
+    JSON,
+    Connection,
+    DefaultClause,
+    Enum,
+    MetaData,
+    Table,
+    TypeDecorator,
+    inspect,
+    make_url,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import NullType
+
+logger = logging.getLogger("alembic.runtime.migration")  # env.py shows it
+POSTGRESQL = make_url("postgresql+asyncpg://").get_dialect()()
+
+
+def as_revisions_have_it(models: MetaData) -> MetaData:
+    """Return the tables of the models, without the name of the configured schema.
+
+    A revision runs in the schema that DATABASE_SCHEMA names. Other schemas keep their names.
+    """
+    metadata, schema = MetaData(naming_convention=models.naming_convention), models.schema
+
+    def referred_schema(_table: Table, _to: Any, _constraint: Any, referred: str | None) -> Any:
+        return BLANK_SCHEMA if referred == schema else referred
+
+    for table in models.sorted_tables:
+        to: Any = None if table.schema == schema else table.schema  # None is allowed, though not annotated
+        copy = table.to_metadata(metadata, schema=to, referred_schema_fn=referred_schema)
+        for column in copy.columns:
+            kind = column.type
+            if isinstance(kind, Enum) and kind.schema == schema:
+                kind.schema = kind.metadata = None  # SQLAlchemy 2.0 keeps them
+            elif isinstance(kind, TypeDecorator) and not is_of_sqlalchemy(kind):
+                column.type = kind.load_dialect_impl(POSTGRESQL)  # a revision does not depend on the class
+    return metadata
+
+
+def is_of_sqlalchemy(kind: object) -> bool:
+    """Tell whether a revision names this type by `sa.` or `postgresql.`."""
+    return type(kind).__module__.startswith("sqlalchemy.")
+
+
+def render_type(what: str, item: Any, context: AutogenContext) -> str | Literal[False]:
+    """Import a type of a library in the revision that names it. This is Alembic's `render_item`."""
+    if isinstance(item, NullType):  # of a column whose type SQLAlchemy does not know
+        return "sa.types.NullType()"
+    if what == "type" and not is_of_sqlalchemy(item):
+        context.imports.add(f"import {type(item).__module__}")
+    return False  # written as Alembic writes it
+
+
+def compare_default(
+    _context: Any, operation: Any, _schema: Any, _table: Any, _name: Any, stored: Any, model: Any
+) -> PriorityDispatchResult:
+    """Compare defaults as texts where Alembic's comparison fails: a type without `=`, a quote in the text."""
+    old, new = stored.server_default, model.server_default
+    if not (isinstance(old, DefaultClause) and isinstance(new, DefaultClause)):
+        return PriorityDispatchResult.CONTINUE
+    text = new.arg if isinstance(new.arg, str) else str(new.arg)
+    has_no_equal = isinstance(stored.type, JSON | NullType) and not isinstance(stored.type, JSONB)
+    if not has_no_equal and not (isinstance(new.arg, str) and "'" in text):
+        return PriorityDispatchResult.CONTINUE
+    literal = "'" + text.replace("'", "''") + "'"
+    if re.sub(r"::[\w .\[\]\"]+$", "", str(old.arg)) not in (text, literal):
+        operation.modify_server_default = new
+    return PriorityDispatchResult.STOP
+
+
+PLUGIN = Plugin("service.defaults")
+PLUGIN.add_autogenerate_comparator(
+    compare_default, "column", "server_default", priority=DispatchPriority.FIRST
+)
+
+
+class OnlyOfModels:
+    """Alembic's filters `include_name` and `include_object`: they hide what no model has."""
+
+    def __init__(self, connection: Connection, metadata: MetaData, schema: str, drop: set[str]) -> None:
+        self.tables = {(table.schema, table.name) for table in metadata.sorted_tables}
+        self.schemas = {schema for schema, _ in self.tables} | {None}
+        # The search path has more schemas. A table there may have the name of a model's table.
+        self.own = {*inspect(connection).get_table_names(schema=schema)} - {"alembic_version"}
+        self.drop = drop
+        self.dropped: set[str] = set()
+        self.left: set[str] = set()
+
+    def include_name(self, name: str | None, kind: str, parents: Any) -> bool:
+        """Hide schemas and tables before Alembic looks at them."""
+        if kind == "schema":
+            return name in self.schemas
+        if kind != "table":
+            return True
+        schema = parents["schema_name"]
+        if schema is None and name not in self.own:
+            return False
+        return (schema, name) in self.tables or self.is_to_drop(parents["schema_qualified_table_name"])
+
+    def include_object(self, item: Any, name: str | None, kind: str, reflected: object, other: Any) -> bool:
+        """Hide columns, indexes and constraints that only the database has."""
+        if kind == "table" or not reflected or other is not None:
+            return True
+        return self.is_to_drop(item.table.fullname, name)
+
+    def is_to_drop(self, table: str, part: str | None = None) -> bool:
+        """Tell whether a drop was asked for. If not, note what is left alone."""
+        name = f"{table}.{part}" if part else table
+        self.dropped |= (asked := self.drop & {table, name})
+        if not asked:
+            self.left.add(name)
+        return bool(asked)
+
+    def report(self) -> None:
+        """Log what is left alone.
+
+        Raises:
+            CommandError: a name that was to be dropped is not in the database, or a model has it.
+        """
+        if unknown := self.drop - self.dropped:
+            raise CommandError(
+                f"drop={','.join(sorted(unknown))}: there is nothing to drop by this name. Allowed: what no "
+                "model has, a table (notes) or a column, an index or a constraint (users.full_name)."
+            )
+        if self.left:
+            logger.warning("Left alone, because no model has them: %s", ", ".join(sorted(self.left)))
