@@ -3,8 +3,6 @@
 import asyncio
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,16 +11,10 @@ from typing import Any
 
 from sqlalchemy import URL
 
+from service.in_process import run_alembic
 from service.tools import PROJECT, on_server, text_of
 
 COPIED = ("app", "migrations", "pyproject.toml")
-# All commands in one process: each process loads SQLAlchemy and Alembic for a second.
-ALEMBIC = """
-import shlex, sys
-from alembic.config import main
-for command in sys.argv[1:]:
-    main(shlex.split(command))
-"""
 IMPORTS = """
 import enum
 import uuid
@@ -50,31 +42,25 @@ class Migrated:
         """Write the models of the domain `shirts`."""
         (self.path / "app" / "shirts" / "models.py").write_text(IMPORTS + text)
 
-    def run(self, *commands: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run commands of Alembic, up to the first that fails."""
-        variables = self.settings | {"DATABASE_URL": text_of(self.url)}
-        return subprocess.run(
-            [sys.executable, "-c", ALEMBIC, *commands],
-            cwd=self.path,
-            env=os.environ | variables | {"PYTHONPATH": str(self.path)} | environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+    def run(self, *commands: str, **environment: str) -> tuple[int, str]:
+        """Run commands of Alembic, up to the first that fails; return the exit status and what they said."""
+        variables = {"DATABASE_URL": text_of(self.url)} | self.settings | environment
+        output = self.path / "output"
+        status = run_alembic(self.path, dict(os.environ) | variables, output, commands)
+        return status, output.read_text()
 
     def alembic(self, *commands: str, **environment: str) -> str:
         """Run commands that succeed; return what they said."""
-        done = self.run(*commands, **environment)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        status, said = self.run(*commands, **environment)
+        assert status == 0, said
+        return said
 
     def fails(self, *commands: str, **environment: str) -> str:
         """Run commands of which the last fails with one line; return that line."""
-        done = self.run(*commands, **environment)
-        assert done.returncode != 0, done.stdout + done.stderr
-        assert "Traceback" not in done.stdout + done.stderr, done.stderr
-        [line] = [line for line in done.stdout.splitlines() if line.strip().startswith("FAILED: ")]
+        status, said = self.run(*commands, **environment)
+        assert status != 0, said
+        assert "Traceback" not in said, said
+        [line] = [line for line in said.splitlines() if line.strip().startswith("FAILED: ")]
         return line.strip().removeprefix("FAILED: ")
 
     def revise(self, *commands: str, drop: str = "") -> str:

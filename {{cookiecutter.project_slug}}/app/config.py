@@ -1,17 +1,15 @@
 """The settings. The environment and `.env` override the defaults, some of which are your answers."""
 
 import os
-import re
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import URL
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.database_url import parse_database_url
+from app.setting_types import DatabaseURL, OptionalURL, Origins, PoolRecycle, Schema, Schemas
 
 # fmt: off
 PROJECT_NAME: str = "{{ cookiecutter.project_name | in_quotes }}"
@@ -28,49 +26,6 @@ HOW_TO_SET = (
 )
 
 
-def check_schema(name: str) -> str:
-    """Return the name of the schema if PostgreSQL takes it."""
-    reserved = name.startswith("pg_") or name in ("information_schema", "$user")
-    if reserved or not 1 <= len(name.encode()) <= 63 or "\0" in name:
-        raise ValueError(
-            f"{name!r} is not allowed. Allowed: 1 to 63 bytes, no NUL, "
-            "not starting with pg_, neither information_schema nor $user."
-        )
-    return name
-
-
-def check_optional_url(text: object) -> URL | None:
-    """Return the URL; or None for `none`, with which the environment overrides what `.env` has."""
-    return None if text in (None, "none") else parse_database_url(text)
-
-
-def check_pool_recycle(seconds: int) -> int:
-    """Refuse 0: it would open a connection for each use."""
-    if seconds:
-        return seconds
-    raise ValueError("Input should be -1 or greater than 0")
-
-
-def check_origin(text: str) -> str:
-    """Return the origin of a page, or `*`."""
-    if text == "*" or re.fullmatch("https?://[a-z0-9.:\\[\\]-]+", text):
-        return text
-    raise ValueError(f"{text!r} is no origin. Expected https://example.com (small letters) or *.")
-
-
-def split(text: object) -> object:
-    """Return the parts of a text, which commas separate; no parts for `none`."""
-    parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else text
-    return [] if parts == ["none"] else parts
-
-
-Schema = Annotated[str, AfterValidator(check_schema)]
-Schemas = Annotated[list[Schema], NoDecode, BeforeValidator(split)]
-Origins = Annotated[list[Annotated[str, AfterValidator(check_origin)]], NoDecode, BeforeValidator(split)]
-PoolRecycle = Annotated[int, AfterValidator(check_pool_recycle)]
-OptionalURL = Annotated[URL | None, NoDecode, PlainValidator(check_optional_url)]
-
-
 class Settings(BaseSettings):
     """Everything the service reads from the environment. `.env` has what the environment does not set."""
 
@@ -82,7 +37,7 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)]
+    database_url: DatabaseURL
     database_schema: Schema = DATABASE_SCHEMA
     database_extension_schemas: Schemas = ["public"]  # on the search path too, separated by commas
 

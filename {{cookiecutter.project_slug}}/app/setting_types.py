@@ -1,0 +1,56 @@
+"""The types of the settings: how a text of the environment is read, and what is refused."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, PlainValidator
+from pydantic_settings import NoDecode
+from sqlalchemy import URL
+
+from app.database_url import parse_database_url
+
+
+def check_schema(name: str) -> str:
+    """Return the name of the schema if PostgreSQL takes it."""
+    reserved = name.startswith("pg_") or name in ("information_schema", "$user")
+    if reserved or not 1 <= len(name.encode()) <= 63 or "\0" in name:
+        raise ValueError(
+            f"{name!r} is not allowed. Allowed: 1 to 63 bytes, no NUL, "
+            "not starting with pg_, neither information_schema nor $user."
+        )
+    return name
+
+
+def check_optional_url(text: object) -> URL | None:
+    """Return the URL; or None for `none`, with which the environment overrides what `.env` has."""
+    return None if text in (None, "none") else parse_database_url(text)
+
+
+def check_pool_recycle(seconds: int) -> int:
+    """Refuse 0: it would open a connection for each use."""
+    if seconds:
+        return seconds
+    raise ValueError("Input should be -1 or greater than 0")
+
+
+def check_origin(text: str) -> str:
+    """Return the origin of a page, or `*`."""
+    if text == "*" or re.fullmatch("https?://[a-z0-9.:\\[\\]-]+", text):
+        return text
+    raise ValueError(f"{text!r} is no origin. Expected https://example.com (small letters) or *.")
+
+
+def split(text: object) -> object:
+    """Return the parts of a text, which commas separate; no parts for `none`."""
+    if not isinstance(text, str):
+        return text
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return [] if parts == ["none"] else parts
+
+
+Schema = Annotated[str, AfterValidator(check_schema)]
+Schemas = Annotated[list[Schema], NoDecode, BeforeValidator(split)]
+Origins = Annotated[list[Annotated[str, AfterValidator(check_origin)]], NoDecode, BeforeValidator(split)]
+PoolRecycle = Annotated[int, AfterValidator(check_pool_recycle)]
+DatabaseURL = Annotated[URL, NoDecode, PlainValidator(parse_database_url)]
+OptionalURL = Annotated[URL | None, NoDecode, PlainValidator(check_optional_url)]
