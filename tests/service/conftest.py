@@ -94,7 +94,9 @@ async def database(own_database: URL) -> AsyncGenerator[DatabaseSessionManager]:
         yield sessionmanager
     finally:
         await sessionmanager.close()
-        tables = ", ".join(f'{quoted(get_settings().database_schema)}."{table}"' for table in ("users", "notes"))
+        tables = ", ".join(
+            f'{quoted(get_settings().database_schema)}."{table}"' for table in ("users", "notes")
+        )
         await on_server(own_database, f"TRUNCATE {tables} RESTART IDENTITY")
 
 

@@ -1,4 +1,4 @@
-"""Alembic in a process that has its libraries already. It imports the `app` of the folder that it is given."""
+"""Alembic in a process that has its libraries already. The `app` is that of the folder it is given."""
 
 import multiprocessing
 import os

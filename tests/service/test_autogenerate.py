@@ -1,6 +1,7 @@
 """Autogenerate: it writes what the models say, and leaves alone what no model has."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Generator
@@ -10,7 +11,9 @@ import pytest
 from sqlalchemy import URL
 
 from service.migrating import Migrated, migrated
+from service.tools import PROJECT
 
+README = PROJECT / "README.md"
 SHIRT = """
 class Shirt(Base):
     __tablename__ = "shirts"
@@ -71,8 +74,24 @@ def test_what_is_named_is_dropped_and_comes_back(project: Migrated) -> None:
     assert project.sql(columns) == 0
     project.alembic("downgrade -2")
     assert project.sql(columns) == 2
-    indexes = "SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE tablename = 'shirts'"
+    indexes = (
+        "SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE tablename = 'shirts'"
+    )
     assert project.sql(indexes) == "ix_shirts_name pk_shirts uq_shirts_name"
+
+
+def test_the_example_can_be_dropped_after_the_first_start(project: Migrated) -> None:
+    """The command is the README's."""
+    [drop] = re.findall(r"-x drop=(\S+) revision --autogenerate -m \"no users\"", README.read_text())
+    project.models("")
+    project.alembic("upgrade head")
+    shutil.rmtree(project.path / "app" / "users")
+    assert "op.drop_table" not in project.revise("check")
+    revision = project.revise("upgrade head", "check", "downgrade -1", "upgrade head", drop=drop)
+    assert revision.index('op.drop_table("notes")') < revision.index('op.drop_table("users")')
+    assert project.sql("SELECT string_agg(tablename, ' ') FROM pg_tables WHERE schemaname = 'mine'") == (
+        "alembic_version"
+    )
 
 
 @pytest.mark.parametrize("name", ["nothing", "shirts", "users.email", "public.shirts"])

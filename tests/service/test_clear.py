@@ -1,5 +1,6 @@
 """The script: the sessions of the service, outside a request."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select
 
+from app.config import get_settings
 from app.db import DatabaseSessionManager
 from app.users.clear import CHUNK, read_ids
 from app.users.models import Note, User
@@ -56,6 +58,61 @@ async def test_ids_come_from_standard_input(users: DatabaseSessionManager) -> No
     done = subprocess.run(command, input="1\n2\n", cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == "2 users deleted, 0 ids unknown.\n"
     assert await count(users, User) == 8
+
+
+def at_a_terminal(typed: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script for a person who types this."""
+    import pty  # noqa: PLC0415 Windows has none
+
+    person, script = pty.openpty()
+    os.write(person, typed.encode())
+    command = [sys.executable, "-m", "app.users.clear", *arguments]
+    try:
+        return subprocess.run(
+            command, stdin=script, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60
+        )
+    finally:
+        os.close(person)
+        os.close(script)
+
+
+EOF = "\x04"
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminal")
+
+
+@posix
+@pytest.mark.parametrize(
+    ("typed", "arguments"),
+    [("y\n", ["1", "2", "99"]), ("YES\n", ["1", "2", "99"]), (f"1\n2\n99\n{EOF}y\n", ["--file", "-"])],
+)
+async def test_at_a_terminal_the_script_asks_before_it_deletes(
+    users: DatabaseSessionManager, typed: str, arguments: list[str]
+) -> None:
+    url = get_settings().database_url
+    done = at_a_terminal(typed, *arguments)
+    assert done.stderr.endswith(f"Delete 2 users from {url.host or url.query['host']}/{url.database}? [y/N] ")
+    assert not url.password or url.password not in done.stderr
+    assert (done.returncode, done.stdout) == (0, "2 users deleted, 1 ids unknown.\n")
+    assert await count(users, User) == 8
+
+
+@posix
+@pytest.mark.parametrize("typed", ["\n", "n\n", "maybe\n", EOF])
+async def test_without_a_yes_nothing_is_deleted(users: DatabaseSessionManager, typed: str) -> None:
+    done = at_a_terminal(typed, "1", "2")
+    assert done.returncode == 1
+    assert done.stderr.endswith("? [y/N] Nothing was deleted.\n")
+    assert await count(users, User) == 10
+
+
+@posix
+@pytest.mark.parametrize(("option", "left"), [("--yes", 9), ("--dry-run", 10)])
+async def test_an_option_that_settles_it_asks_nothing(
+    users: DatabaseSessionManager, option: str, left: int
+) -> None:
+    done = at_a_terminal("", option, "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert await count(users, User) == left
 
 
 @pytest.mark.parametrize("bad", ["x", "-1", "0", "1.5", str(2**63), "9" * 5_000, "²"])

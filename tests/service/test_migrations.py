@@ -112,7 +112,7 @@ def test_a_password_of_odd_characters_works(empty_database: URL) -> None:
 def test_the_sql_can_be_printed_without_a_database(name: str) -> None:
     sql = alembic("upgrade", "head", "--sql", DATABASE_SCHEMA=name)
     quoted = '"' + name.replace('"', '""') + '"'
-    assert f"SET search_path TO {quoted}, \"public\";" in sql
+    assert f'SET search_path TO {quoted}, "public";' in sql
     assert f"CREATE SCHEMA IF NOT EXISTS {name if name == 'plain' else quoted};" in sql
     assert "CREATE TABLE users" in sql
     assert "CREATE SCHEMA IF NOT EXISTS" in sql

@@ -20,7 +20,7 @@ from app.config import get_settings
 from app.db import Base, import_models
 from app.db.connection import connect_args, search_path, server_settings
 from migrations import checks
-from migrations.models import PLUGIN, OnlyOfModels, as_revisions_have_it, render_type
+from migrations.autogenerate import PLUGIN, OnlyOfModels, as_revisions_have_it, render_type
 
 import_models()  # of every folder in app/
 SETTINGS = get_settings().for_migrations()
@@ -54,6 +54,7 @@ def run(connection: Connection) -> None:
 
     def finish(_context: Any, _revision: Any, scripts: list[Any]) -> None:
         only.report()
+        only.sort_drops(scripts[0])
         if is_command("revision") and scripts[0].upgrade_ops.is_empty():
             scripts.clear()
             logger.warning("No revision is written: the database has what the models say.")

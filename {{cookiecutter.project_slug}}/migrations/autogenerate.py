@@ -10,6 +10,7 @@ import re
 from typing import Any, Literal
 
 from alembic.autogenerate.api import AutogenContext
+from alembic.operations.ops import DropTableOp, MigrateOperation, MigrationScript
 from alembic.runtime.plugins import Plugin
 from alembic.util import CommandError, DispatchPriority, PriorityDispatchResult
 from sqlalchemy import (
@@ -101,6 +102,7 @@ class OnlyOfModels:
         self.drop = drop
         self.dropped: set[str] = set()
         self.left: set[str] = set()
+        self.removed = MetaData()
 
     def include_name(self, name: str | None, kind: str, parents: Any) -> bool:
         """Hide schemas and tables before Alembic looks at them."""
@@ -115,6 +117,8 @@ class OnlyOfModels:
 
     def include_object(self, item: Any, name: str | None, kind: str, reflected: object, other: Any) -> bool:
         """Hide columns, indexes and constraints that only the database has."""
+        if kind == "table" and reflected and other is None:
+            self.removed = item.metadata
         if kind == "table" or not reflected or other is not None:
             return True
         return self.is_to_drop(item.table.fullname, name)
@@ -126,6 +130,17 @@ class OnlyOfModels:
         if not asked:
             self.left.add(name)
         return bool(asked)
+
+    def sort_drops(self, script: MigrationScript) -> None:
+        """Drop a table before the tables that its foreign keys name. Alembic drops in any order."""
+        order = [table.fullname for table in self.removed.sorted_tables]
+
+        def place(step: MigrateOperation) -> int:
+            return -order.index(step.to_table().fullname) if isinstance(step, DropTableOp) else -len(order)
+
+        if order and script.upgrade_ops:
+            script.upgrade_ops.ops.sort(key=place)
+            script.downgrade_ops = script.upgrade_ops.reverse()
 
     def report(self) -> None:
         """Log what is left alone.
