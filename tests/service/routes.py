@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Body, Depends, HTTPException, Request, WebSocket
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import AsyncAdaptedQueuePool, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -270,6 +271,49 @@ async def lazy_after_the_session(session: SessionDep, tasks: BackgroundTasks) ->
 @app.post("/test/lazy-raises")
 async def lazy_raises(session: ReadSessionDep) -> int:
     return len((await session.scalars(select(User))).one().notes)
+
+
+@app.post("/test/lazy-raises-in-the-response", response_model=UserWithNotes)
+async def lazy_raises_in_the_response(session: ReadSessionDep) -> User:
+    return (await session.scalars(select(User))).one()
+
+
+class Author(User):
+    """A user of the same table, with a property that reads a relationship."""
+
+    @property
+    def note_count(self) -> int:
+        return len(self.notes)
+
+
+class AuthorPublic(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    note_count: int
+
+
+@app.post("/test/lazy-in-a-property", response_model=AuthorPublic)
+async def lazy_in_a_property(session: SessionDep) -> Author:
+    return (await session.scalars(select(Author).options(lazyload(Author.notes)))).one()
+
+
+@app.post("/test/expired-in-the-route")
+async def expired_in_the_route(session: SessionDep) -> str:
+    user = (await session.scalars(select(User))).one()
+    await session.rollback()
+    return user.email
+
+
+@app.post("/test/expired-in-the-response", response_model=UserPublic)
+async def expired_in_the_response(session: SessionDep) -> User:
+    user = (await session.scalars(select(User))).one()
+    session.expire(user)
+    return user
+
+
+@app.post("/test/no-await")
+async def no_await(session: SessionDep) -> None:
+    session.sync_session.execute(select(User))
 
 
 @app.post("/test/misfit", response_model=UserPublic)

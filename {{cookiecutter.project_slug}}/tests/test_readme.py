@@ -22,15 +22,15 @@ from tests.tools import application, created, open_now
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- example: ([\w-]+) -->\n```python\n(.*?)```\n", README, re.DOTALL))
 IMPORTS = """
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from fastapi import BackgroundTasks, Depends, HTTPException
 from fastapi.responses import StreamingResponse
 from httpx2 import AsyncClient
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import BigInteger, Identity, func, select, update
+from sqlalchemy import BigInteger, ForeignKey, Identity, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
 from app.config import get_settings
 from app.db import ReadSessionDep, SessionDep, get_db, get_read_db, sessionmanager
@@ -57,7 +57,7 @@ def names() -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "readme", "Base": Base, "router": APIRouter()}
     names["ask_for_price"] = ask_for_price
     exec(IMPORTS, names)
-    for name in ("model", "write", "read", "read-then-write", "script", "stream", "test"):
+    for name in ("model", "write", "read", "read-then-write", "relationships", "script", "stream", "test"):
         exec(compile(EXAMPLES[name], f"README.md, {name}", "exec"), names)
     names["app"] = application()
     names["app"].include_router(names["router"])
@@ -77,7 +77,7 @@ async def client(names: dict[str, Any], database: DatabaseSessionManager) -> Asy
 
 def test_every_example_is_tested() -> None:
     assert list(EXAMPLES) == [
-        "model", "write", "read", "read-then-write", "script", "stream", "test", "override",
+        "model", "write", "read", "read-then-write", "relationships", "script", "stream", "test", "override",
     ]  # fmt: skip
 
 
@@ -93,6 +93,13 @@ async def test_read_wait_then_write(client: AsyncClient) -> None:
     answer = await client.post("/things/1/price")
     assert (answer.status_code, answer.json()["price"]) == (200, 4)
     assert (await client.get("/things/1")).json() == answer.json()
+
+
+async def test_relationships(client: AsyncClient) -> None:
+    thing = (await client.post("/things", json={"name": "lamp"})).json()
+    part = await client.post("/things/1/parts")
+    assert (part.status_code, part.json()) == (201, {"id": 1, "thing": thing})
+    assert (await client.get("/parts")).json() == [part.json()]
 
 
 async def test_script(client: AsyncClient, names: dict[str, Any], database: DatabaseSessionManager) -> None:

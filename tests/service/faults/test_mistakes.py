@@ -19,12 +19,19 @@ NOTHING = {"sessions": 0, "connections": 0}
 AFTER = "the response had begun, RuntimeError: Caught handled exception, but response already started. < "
 CLOSED = "This Session has been permanently closed"
 OPEN = "In a stream or a background task, open a session()."
-LOAD = "An attribute was read that is not loaded. Load it in the query, with options(selectinload(...))"
+REFRESH = "`await session.refresh(user, ['{}'])`."
+NOTES = "User.notes was not loaded: use selectinload(User.notes) in the query, or " + REFRESH.format("notes")
+EMAIL = "User.email was not loaded: " + REFRESH.format("email")
 MISTAKES = {  # by path: what the line must say
-    "lazy-in-the-route": ["500, MissingGreenlet: greenlet_spawn has not been called", LOAD],
-    "lazy-in-the-response": ["500, ResponseValidationError: response.notes: ", "MissingGreenlet", LOAD],
-    "lazy-after-the-session": [AFTER + "DetachedInstanceError: ", "not bound to a Session", "'notes'"],
-    "lazy-raises": ["500, InvalidRequestError: 'User.notes' is not available due to lazy='raise'", LOAD],
+    "lazy-in-the-route": ["500, MissingGreenlet: greenlet_spawn has not been called", NOTES],
+    "lazy-in-the-response": ["500, ResponseValidationError: response.notes: ", "MissingGreenlet", NOTES],
+    "lazy-after-the-session": [AFTER + "DetachedInstanceError: ", "not bound to a Session", NOTES],
+    "lazy-raises": ["500, InvalidRequestError: 'User.notes' is not available due to lazy='raise'", NOTES],
+    "lazy-raises-in-the-response": ["500, ResponseValidationError: response.notes: ", "lazy='raise'", NOTES],
+    "lazy-in-a-property": ["500, ResponseValidationError: response.note_count: ", "not loaded, or an await"],
+    "expired-in-the-route": ["500, MissingGreenlet: greenlet_spawn has not been called", EMAIL],
+    "expired-in-the-response": ["500, ResponseValidationError: response.id: ", EMAIL],
+    "no-await": ["500, MissingGreenlet: greenlet_spawn has not been called", "or an await is missing"],
     "misfit": ["500, ResponseValidationError: response.email: string_type; response.full_name: missing"],
     "unflushed": ["500, NotFlushedError: The response needs a value", "Call `await session.flush()` first."],
     "background-with-the-session-of-the-request": [AFTER + "InvalidRequestError: ", CLOSED, OPEN],

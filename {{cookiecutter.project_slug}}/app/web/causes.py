@@ -1,22 +1,21 @@
 """What the log says of an error: a line that names it and what led to it, without anybody's data."""
 
 import re
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
 from fastapi.exceptions import ValidationException
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError, PendingRollbackError, StatementError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError, StatementError
+from sqlalchemy.orm import InstrumentedAttribute, Relationship
+from sqlalchemy.orm.exc import DetachedInstanceError
 
 from app.web.errors import sqlstate
 
 QUOTING_STATES = ("22", "P0")  # the messages of data exceptions quote values, those of RAISE may
 ADAPTER = "sqlalchemy.dialects.postgresql.asyncpg"
-NOT_LOADED = (
-    "An attribute was read that is not loaded. Load it in the query, with options(selectinload(...)), or "
-    "with `await session.refresh(thing, ['attribute'])`."
-)
 SHARED = "Two tasks use this session. Open a session() in each task."
 CAUGHT = (
     "A statement had failed, and its error was caught. Do not catch it. Or put the statement into "
@@ -28,8 +27,7 @@ HINTS = {
     'Depends(..., scope="function").',
     "is already attached to session": "Load the object with the session that writes: the object of a "
     "ReadSessionDep stays there.",
-    "greenlet_spawn has not been called": NOT_LOADED,
-    "is not available due to lazy='raise'": NOT_LOADED,
+    "greenlet_spawn has not been called": "An attribute was read that is not loaded, or an await is missing.",
     "concurrent operations are not permitted": SHARED,
     "Session is already flushing": SHARED,
     "current transaction is aborted": CAUGHT,
@@ -80,8 +78,30 @@ def describe(error: BaseException) -> str:
             message = str(error).partition("\n")[0]
             if any(text and text in message for each in chain_of(error) for text in texts_of(each)):
                 message = ""  # it repeats the message of the error that led to it
-    hints = [hint for words, hint in HINTS.items() if words in message]
+    hints = list(dict.fromkeys(map(how_to_load, unloaded(error))))  # a list of objects has an error for each
+    hints = hints or [hint for words, hint in HINTS.items() if words in message]
     return ": ".join(filter(None, [kind, " ".join([message, *hints])]))
+
+
+def unloaded(error: BaseException) -> list[InstrumentedAttribute[Any]]:
+    """Return the attributes of models that could not be read because they were not loaded."""
+    found: list[Any] = []
+    if isinstance(error, InvalidRequestError | DetachedInstanceError):
+        read = InstrumentedAttribute.__get__.__code__
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code is read]
+        found = [frame.f_locals["self"] for frame in frames[-1:]]
+    elif isinstance(error, ValidationException | ValidationError):  # what pydantic read of an object
+        failed = [each for each in error.errors() if each["type"] == "get_attribute_error"]
+        found = [getattr(type(each["input"]), str(each["loc"][-1]), None) for each in failed]
+    return [each for each in found if isinstance(each, InstrumentedAttribute)]
+
+
+def how_to_load(attribute: InstrumentedAttribute[Any]) -> str:
+    """Return what to write so that the attribute is loaded."""
+    related = isinstance(attribute.property, Relationship)
+    query = f"use selectinload({attribute}) in the query, or " if related else ""
+    thing = attribute.class_.__name__.lower()
+    return f"{attribute} was not loaded: {query}`await session.refresh({thing}, ['{attribute.key}'])`."
 
 
 def is_of_driver(error: BaseException) -> bool:
