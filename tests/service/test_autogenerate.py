@@ -101,6 +101,7 @@ def test_a_drop_of_what_is_not_there_or_of_a_model_is_refused(project: Migrated,
     before = project.revisions
     said = project.fails(f"-x drop={name} revision --autogenerate -m wrong")
     assert said.startswith(f"drop={name}: there is nothing to drop by this name.")
+    assert project.fails(f"-x dorp={name} revision --autogenerate -m wrong").startswith("-x dorp: unknown.")
     assert project.revisions == before
 
 

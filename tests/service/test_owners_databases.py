@@ -114,6 +114,13 @@ def test_a_revision_of_another_branch_locks_nobody_out(project: Migrated) -> Non
     project.alembic("stamp branch", "upgrade head")
 
 
+def test_two_branches_are_merged(project: Migrated) -> None:
+    for name in ("hats", "coats"):
+        write(project, name, "0001", f'op.create_table("{name}", sa.Column("id", sa.Integer))')
+    assert "Multiple head revisions are present" in project.fails("upgrade head")
+    project.alembic("merge heads -m merge", "upgrade head", "check")
+
+
 def test_a_failed_migration_says_where_and_why_and_can_be_repeated(project: Migrated) -> None:
     write(project, "good", "0001", 'op.create_table("hats", sa.Column("id", sa.Integer))')
     write(project, "bad", "good", 'op.add_column("users", sa.Column("age", sa.Integer, nullable=False))')
