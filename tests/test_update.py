@@ -77,6 +77,45 @@ def test_an_update_brings_the_new_and_keeps_the_owners(project: Path, home: Path
     assert "first" not in (project / ".cruft.json").read_text()
 
 
+def test_an_update_with_a_name_of_no_question_is_refused(project: Path) -> None:
+    improve(project.parent / "template")
+    given = json.dumps({"greting": "hi"})
+    refused = cruft(project, "update", "--skip-apply-ask", "--variables-to-update", given)
+    assert refused.returncode == 1
+    assert refused.stdout + refused.stderr == "There is no question 'greting'. Did you mean greeting?\n"
+    assert git(project, "status", "--porcelain") == ""
+
+    given = json.dumps({"greeting": "hi"})  # which only the new template asks
+    updated = cruft(project, "update", "--skip-apply-ask", "--variables-to-update", given)
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    assert (project / "GREETING").read_text() == "HI\n"
+
+
+def test_a_question_that_is_no_more_does_not_stop_an_update(project: Path) -> None:
+    template = project.parent / "template"
+    improve(template)
+    assert cruft(project, "update", "--skip-apply-ask").returncode == 0
+    commit(project, "Update")
+    git(template, "revert", "--no-edit", "HEAD")
+    updated = cruft(project, "update", "--skip-apply-ask")
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    assert not (project / "GREETING").exists()
+
+
+def test_a_conflict_is_marked_in_the_file(project: Path) -> None:
+    config = project / "app" / "config.py"
+    config.write_text(config.read_text() + "# Mine.\n")
+    commit(project, "Edit")
+    improve(project.parent / "template")
+    updated = cruft(project, "update", "--skip-apply-ask")
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    text = config.read_text()
+    assert "<<<<<<< ours\n# Mine.\n=======\n# A newer version.\n>>>>>>> theirs\n" in text
+    assert list(project.rglob("*.rej")) == []
+    assert (project / "GREETING").exists()  # the rest of the update is there
+    assert "UU app/config.py" in git(project, "status", "--porcelain")
+
+
 def test_the_manifests_come_and_go_with_their_answer(project: Path) -> None:
     before = {path.relative_to(project) for path in project.rglob("*") if ".git" not in path.parts}
     for answer in ("yes", "no"):

@@ -97,6 +97,7 @@ def test_any_schema_that_postgresql_takes_is_taken(schema: str) -> None:
         ("DATABASE_MAX_OVERFLOW", "-1", "DATABASE_MAX_OVERFLOW: Input should be greater"),
         ("DATABASE_POOL_TIMEOUT", "soon", "DATABASE_POOL_TIMEOUT: Input should be a valid number"),
         ("DATABASE_POOL_RECYCLE", "-2", "DATABASE_POOL_RECYCLE: Input should be greater"),
+        ("DATABASE_POOL_RECYCLE", "0", "DATABASE_POOL_RECYCLE: Input should be -1 or greater than 0"),
         ("DATABASE_POOL_PRE_PING", "perhaps", "DATABASE_POOL_PRE_PING: Input should be a valid boolean"),
         ("DATABASE_PGBOUNCER", "perhaps", "DATABASE_PGBOUNCER: Input should be a valid boolean"),
         ("DATABASE_DIRECT_URL", f"mysql://u:{SECRET}@h/db", "DATABASE_DIRECT_URL: mysql:// is not supported"),
@@ -192,8 +193,30 @@ def test_an_env_file_of_another_encoding_is_one_line(tmp_path: Path, encoding: s
     assert (done.returncode, done.stderr) == (3, ".env: is not UTF-8. Save it as that.\n")
 
 
-def test_several_workers_stop_when_a_setting_is_wrong() -> None:
-    done = run("-m", "fastapi", "run", "--workers", "2", "--port", "0", DATABASE_POOL_SIZE="0")
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    "server",
+    [["fastapi", "run"], ["uvicorn", "app.main:app", "--log-config", "app/web/uvicorn.json"]],
+    ids=["fastapi", "uvicorn"],
+)
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("DATABASE_URL", "", "DATABASE_URL: not set. "),
+        ("DATABASE_POOL_SIZE", "0", "DATABASE_POOL_SIZE: Input should be greater"),
+    ],
+)
+def test_a_server_ends_with_one_line_and_status_3_when_a_setting_is_wrong(
+    server: list[str], workers: str, variable: str, value: str, message: str
+) -> None:
+    done = run("-m", *server, "--workers", workers, "--port", "0", **{variable: value})
+    assert done.returncode == 3
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_uvicorn_stops_when_its_workers_have_a_wrong_setting() -> None:
+    done = run("-m", "uvicorn", "app.main:app", "--workers", "2", "--port", "0", DATABASE_POOL_SIZE="0")
     assert "DATABASE_POOL_SIZE: Input" in done.stderr
     assert "stopping the parent process" in done.stderr
     assert "Traceback" not in done.stderr

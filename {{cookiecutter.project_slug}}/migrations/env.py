@@ -43,7 +43,7 @@ def is_command(*names: str) -> bool:
 def run(connection: Connection) -> None:
     """Run what Alembic's command asks for."""
     if unknown := OPTIONS.keys() - {"drop", "empty"}:
-        raise CommandError(f"-x {', '.join(sorted(unknown))}: unknown. Allowed: -x drop=NAME, -x empty=SCHEMA.")
+        raise CommandError(f"-x {', '.join(sorted(unknown))}: unknown. Allowed: drop=NAME, empty=SCHEMA.")
     if is_command("upgrade", "stamp"):
         if OPTIONS.get("empty") != SCHEMA:
             checks.check_not_renamed(connection, SCHEMA, REVISIONS)

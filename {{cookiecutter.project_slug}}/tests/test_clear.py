@@ -29,7 +29,7 @@ async def test_the_script_clears_the_users_of_a_file(session: AsyncSession, tmp_
     first = await session.scalar(select(func.min(User.id))) or 0
     ids = tmp_path / "ids.txt"
     ids.write_text(f"{first}\n\n {first + 1} \n{first + 99}\n{first}\n")
-    command = [sys.executable, "-m", "app.users.clear", "--file", str(ids)]
+    command = [sys.executable, "-m", "app.users.clear", "--yes", "--file", str(ids)]
     project = Path(__file__).parents[1]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr) == ("2 users deleted, 1 ids unknown.\n", "")

@@ -1,12 +1,13 @@
-"""`python -m app.users.clear 1 2 3`: delete users, and show how a script uses the sessions of the service."""
+"""Deletes users: `python -m app.users.clear --dry-run 1 2`. It shows how a script uses the sessions."""
 
 import argparse
 import asyncio
+import fileinput
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import groupby
-from pathlib import Path
 
 from rich.progress import track
 from sqlalchemy import BigInteger, any_, delete, func, literal, select
@@ -23,11 +24,8 @@ CHUNK = 5_000  # ids in a transaction: few round trips, short locks
 
 
 async def clear_users_from_tables(session: AsyncSession, user_ids: Sequence[int]) -> int:
-    """Delete the users with these ids and the rows that belong to them; return how many users there were.
-
-    The ids go as one array parameter: `IN (...)` would be a new statement for each number of ids, and
-    fails past 32,767 of them.
-    """
+    """Delete the users with these ids and the rows that belong to them; return how many users there were."""
+    # One array parameter: `IN (...)` is a new statement for each number of ids, and fails past 32,767.
     ids = any_(literal(user_ids, ARRAY(BigInteger)))
     # No object of these rows is in the session: there is nothing to synchronize.
     notes = delete(Note).where(Note.user_id == ids).execution_options(synchronize_session=False)
@@ -45,17 +43,13 @@ async def count_users(session: AsyncSession, user_ids: Sequence[int]) -> int:
 async def process_user_data(user_ids: Sequence[int], *, dry_run: bool = False) -> int:
     """Clear the users in chunks, each its own transaction, and return how many there were.
 
-    What was cleared before an error stays cleared: the same call again finishes the rest.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: a chunk failed and was rolled back.
+    A chunk that fails is rolled back. What was cleared before stays cleared: the same call finishes the rest.
     """
     process = count_users if dry_run else clear_users_from_tables
     found = 0
     sessionmanager.init_db(get_settings().for_script())
     try:
-        starts = range(0, len(user_ids), CHUNK)
-        for start in track(starts, "Clearing users", disable=not sys.stderr.isatty()):
+        for start in track(range(0, len(user_ids), CHUNK), "Users", disable=not sys.stderr.isatty()):
             async with sessionmanager.session() as session:
                 found += await process(session, user_ids[start : start + CHUNK])
     finally:
@@ -64,11 +58,7 @@ async def process_user_data(user_ids: Sequence[int], *, dry_run: bool = False) -
 
 
 def read_ids(lines: Iterable[str]) -> Sequence[int]:
-    """Return the ids, one from each line that is not blank. A million of them take 8 MB.
-
-    Raises:
-        ValueError: a line is not an id; the message has the number of the line.
-    """
+    """Return the ids, one a line, in 8 bytes each. The ValueError of a wrong line has its number."""
     ids = array("q")
     for number, line in enumerate(lines, start=1):
         if text := line.strip():
@@ -79,19 +69,23 @@ def read_ids(lines: Iterable[str]) -> Sequence[int]:
     return ids
 
 
-def read_file(path: str) -> Sequence[int]:
-    """Return the ids that the file holds; - is standard input."""
-    if path == "-":
-        return read_ids(sys.stdin)
-    with Path(path).open(encoding="utf-8") as lines:
-        return read_ids(lines)
-
-
 def user_id(text: str) -> int:
     """Return the id that the text holds."""
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= BIGINT_MAX):
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a user id (1 to {BIGINT_MAX}).")
     return int(text)
+
+
+def confirm(users: int) -> None:
+    """Ask the person at the terminal, and end unless the answer is yes."""
+    url = get_settings().for_script().database_url
+    place = f"{url.host or url.query['host']}/{url.database}"
+    print(f"Delete {users} users from {place}?", end=" [y/N] ", file=sys.stderr, flush=True)
+    answer = ""
+    with suppress(KeyboardInterrupt):
+        answer = sys.stdin.readline().strip().lower()
+    if answer not in ("y", "yes"):
+        sys.exit("Nothing was deleted.")
 
 
 def main() -> None:
@@ -100,19 +94,23 @@ def main() -> None:
     parser.add_argument("ids", nargs="*", type=user_id, metavar="ID")
     parser.add_argument("--file", metavar="PATH", help="read ids from a file, one a line; -: standard input")
     parser.add_argument("--dry-run", action="store_true", help="count the users, delete nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask; without a terminal nobody is asked")
     arguments = parser.parse_args()
     if bool(arguments.ids) == bool(arguments.file):
         parser.error("give either ids or --file")
     try:
-        given = sorted(arguments.ids or read_file(arguments.file))
+        if arguments.file:
+            with fileinput.input(arguments.file, encoding="utf-8") as lines:
+                arguments.ids = read_ids(lines)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    ids = array("q", (known for known, _ in groupby(given)))  # each once
+    ids = array("q", (known for known, _ in groupby(sorted(arguments.ids))))  # each once
     try:
+        if sys.stdin and sys.stdin.isatty() and not (arguments.yes or arguments.dry_run):
+            confirm(asyncio.run(process_user_data(ids, dry_run=True)))
         found = asyncio.run(process_user_data(ids, dry_run=arguments.dry_run))
     except SQLAlchemyError as error:
-        cause = getattr(error, "orig", error)
-        sys.exit(f"The database failed: {cause}\nWhat was deleted before stays deleted.")
+        sys.exit(f"The database failed: {getattr(error, 'orig', error)}\nWhat was deleted stays deleted.")
     print(f"{found} users {'would be ' * arguments.dry_run}deleted, {len(ids) - found} ids unknown.")
 
 
