@@ -179,7 +179,6 @@ def test_the_image_migrates_and_serves_and_writes_nothing(
     here = {"0.0.0.0": "127.0.0.1", "8000": port}
     before = image.files()
     with database(project, environment) as url:
-        # Another schema than the one that `python -m dev` has migrated.
         variables = image.variables | {"DATABASE_URL": url, "DATABASE_SCHEMA": "by the image"}
         run(["alembic", "upgrade", "head"], image.folder, variables)
         program = shutil.which(image.command[0], path=image.variables["PATH"])

@@ -13,6 +13,7 @@ CHECKS = [
     "mypy",
     "ty check",
     "pytest -q -n 2",
+    "python -m dev alembic upgrade head",
     "python -m dev alembic check",
 ]
 

@@ -1,46 +1,80 @@
-"""`uv run python -m dev`: the service with reload, on a migrated database.
+"""`uv run python -m dev`: the service with reload.
 
 The database is the one that DATABASE_URL names, or else a PostgreSQL server of the project's own in the
-folder `.postgres/`. Options go to `fastapi dev`: `uv run python -m dev --port 8001`. `python -m dev COMMAND`
-runs a command with DATABASE_URL set: `uv run python -m dev alembic current`.
+folder `.postgres/`. Options go to `fastapi dev`: `uv run python -m dev --port 8001`.
+
+`python -m dev COMMAND` runs a command with DATABASE_URL set: `uv run python -m dev alembic current`.
+`python -m dev psql` opens the database. `python -m dev reset` deletes the development database.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from dotenv import load_dotenv
-from fastapi.cli import main as fastapi
 
 from dev.parent import end_with_parent
-from dev.postgres import PostgresUnavailableError, running_postgres
+from dev.postgres import PostgresUnavailableError, delete_database, running_postgres
+from dev.terminal import agrees, say
 
 PROJECT = Path(__file__).parents[1]
+HOME = PROJECT / ".postgres"
 
 
 def main(arguments: list[str]) -> int:
-    """Bring up the database if none is named, migrate it, run what is asked for; return the exit status."""
-    if not os.environ.get("DATABASE_URL"):  # else the other URLs of `.env` are of another database
-        load_dotenv(PROJECT / ".env")
-    configured = os.environ.get("DATABASE_URL")
-    with nullcontext(configured) if configured else running_postgres(PROJECT / ".postgres") as url:
+    """Bring up the database if none is named, and do what is asked for; return the exit status."""
+    try:
+        if not os.environ.get("DATABASE_URL"):  # else the other URLs of `.env` are of another database
+            load_dotenv(PROJECT / ".env")
+    except UnicodeDecodeError:
+        sys.exit(".env: is not UTF-8. Save it as that.")
+    named = os.environ.get("DATABASE_URL")
+    if arguments[:1] == ["reset"]:
+        return reset(arguments[1:], named=bool(named))
+    with nullcontext(named) if named else running_postgres(HOME) as url:
         os.environ["DATABASE_URL"] = url
-        if not configured:
+        if not named:
             urls = ("DATABASE_OWNER_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL")
             os.environ.update(dict.fromkeys(urls, "none"), DATABASE_PGBOUNCER="0")  # not for this server
-        command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
         if arguments and not arguments[0].startswith("-"):
-            try:
-                return subprocess.run(arguments, check=False).returncode
-            except FileNotFoundError:
-                sys.exit(f"There is no command {arguments[0]!r}.")
-        sys.argv = ["fastapi", "dev", "--entrypoint", "dev.served:app", *arguments]
-        fastapi()
+            return run(arguments)
+        from dev.serve import serve  # noqa: PLC0415 two seconds, for which no command should wait
+
+        serve(arguments, named=bool(named))
+    return 0
+
+
+def run(command: list[str]) -> int:
+    """Run the command and return its exit status."""
+    variables = {}
+    if command[0] == "psql":
+        from dev import psql  # noqa: PLC0415 a second, for which no other command should wait
+
+        command, variables = [psql.program(), *command[1:]], psql.variables()
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the command: in psql it ends a query
+    try:
+        status = subprocess.run(command, env=os.environ | variables, check=False).returncode
+    except FileNotFoundError:
+        sys.exit(f"There is no command {command[0]!r}.")
+    return status if status >= 0 else 128 - status  # as a shell has it, where a signal ended the command
+
+
+def reset(options: list[str], *, named: bool) -> int:
+    """Delete the development database after asking; return the exit status."""
+    if options not in ([], ["--yes"]):
+        sys.exit("Usage: python -m dev reset [--yes]")
+    if named:
+        sys.exit("DATABASE_URL names a database. Only the development database in .postgres/ can be reset.")
+    if not (HOME / "data").exists():
+        say("There is no development database in .postgres/.")
+    elif options or agrees("Delete the development database in .postgres/?"):
+        delete_database(HOME)
+        say("The development database is deleted. The next start creates an empty one.")
+    else:
+        sys.exit("Nothing was deleted. Without a terminal, confirm with --yes.")
     return 0
 
 
@@ -49,7 +83,7 @@ if __name__ == "__main__":
     os.chdir(PROJECT)
     try:
         sys.exit(main(sys.argv[1:]))
-    except (PostgresUnavailableError, CommandError) as error:
+    except (PostgresUnavailableError, OSError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:  # before the server handled it
         sys.exit(130)
