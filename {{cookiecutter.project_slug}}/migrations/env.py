@@ -78,6 +78,7 @@ def run(connection: Connection) -> None:
         checks.check_known(set(context.get_context().get_current_heads()), REVISIONS)
     with context.begin_transaction():
         context.run_migrations()
+    connection.commit()  # Alembic's own table, where there was no revision to apply
 
 
 def print_sql() -> None:
