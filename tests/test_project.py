@@ -88,7 +88,12 @@ def test_the_secret_scan_of_the_rendered_ci_finds_a_secret_and_nothing_else(bake
 
 
 def test_the_migrations_check_of_the_rendered_ci_passes(bake: Bake, environment: dict[str, str]) -> None:
-    run(["uv", "run", "python", "-m", "dev", "alembic", "check"], bake().path, environment)
+    project = bake()
+    workflow = project.read(".github/workflows/ci.yml")
+    commands = re.findall(r"uv run (python -m dev alembic [a-z ]+)", workflow)
+    assert [command.split()[-1] for command in commands] == ["head", "check"]
+    for command in commands:
+        run(["uv", "run", *command.split()], project.path, environment)
 
 
 @pytest.mark.parametrize("check", ["ruff check .", "ruff format --check .", "mypy"])

@@ -4,25 +4,24 @@ import multiprocessing
 import os
 import shlex
 import sys
-from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 PRELOADED = ["alembic.config", "asyncpg", "pydantic_settings", "sqlalchemy.ext.asyncio", "stamina"]
 
 
-def context() -> BaseContext:
-    """Return how processes are started: from one that has imported the libraries, where there is a fork."""
+def new_process(*arguments: object) -> BaseProcess:
+    """Make a process of one that has imported the libraries, where there is a fork."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
+        return multiprocessing.get_context("spawn").Process(target=_run, args=arguments)
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(PRELOADED)
-    return forks
+    return forks.Process(target=_run, args=arguments)
 
 
 def run_alembic(folder: Path, environment: dict[str, str], output: Path, commands: tuple[str, ...]) -> int:
     """Run commands of Alembic in the folder, up to the first that fails; return the exit status."""
-    arguments = (folder, environment, output, commands)
-    process = context().Process(target=_run, args=arguments)  # type: ignore[attr-defined] # not in BaseContext
+    process = new_process(folder, environment, output, commands)
     process.start()
     process.join(120)
     if process.exitcode is None:

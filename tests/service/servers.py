@@ -7,15 +7,15 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from dev import postgres
-from dev.postgres import PostgresUnavailableError
+from dev import programs
+from dev.programs import PostgresUnavailableError
 
 
 @contextmanager
 def new_home() -> Generator[Path]:
     """Make a folder for servers; skip the test where none can be run."""
     try:
-        postgres.check_available()
+        programs.check_available()
     except PostgresUnavailableError as reason:
         pytest.skip(str(reason))
     with TemporaryDirectory(prefix="postgres-") as name:
@@ -23,21 +23,21 @@ def new_home() -> Generator[Path]:
 
 
 def stop(home: Path, mode: str = "fast") -> None:
-    postgres._run(home, "pg_ctl", "stop", "--pgdata", home / "data", "--mode", mode)
+    programs.run(home, "pg_ctl", "stop", "--pgdata", home / "data", "--mode", mode)
 
 
 def start(home: Path, port: int | None) -> None:
     options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories="
     log = home / "server.log"
-    postgres._run(home, "pg_ctl", "start", "--pgdata", home / "data", "--log", log, "--options", options)
+    programs.run(home, "pg_ctl", "start", "--pgdata", home / "data", "--log", log, "--options", options)
 
 
 def follow(home: Path, primary: Path, url: str) -> None:
     """Make `home` the folder of a replica: its server takes the same password, and follows the primary."""
     home.mkdir(mode=0o700)
-    postgres._hand_over(home)
+    programs.hand_over(home)
     (home / "password").write_text((primary / "password").read_text())
-    postgres._run(
+    programs.run(
         home, "pg_basebackup", "--dbname", url, "--pgdata", home / "data",
         "--write-recovery-conf", "--checkpoint", "fast",
     )  # fmt: skip
