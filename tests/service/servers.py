@@ -22,6 +22,10 @@ def new_home() -> Generator[Path]:
         yield Path(name)
 
 
+def is_running(home: Path) -> bool:
+    return programs.succeeds(home, "pg_ctl", "status", "--pgdata", home / "data")
+
+
 def stop(home: Path, mode: str = "fast") -> None:
     programs.run(home, "pg_ctl", "stop", "--pgdata", home / "data", "--mode", mode)
 

@@ -20,9 +20,8 @@ from app.config import get_settings
 from app.database_url import parse_database_url
 from app.db import DatabaseSessionManager, sessionmanager
 from app.db.engine import create_engine
-from dev import postgres
 from dev.postgres import running_postgres
-from service.servers import new_home, start, stop
+from service.servers import is_running, new_home, start, stop
 from service.tools import eventually, on_server, proxied, run, served, text_of, wait_for
 
 CLIENTS = 8
@@ -98,7 +97,7 @@ async def test_the_service_starts_before_its_database(home: Path, url: URL) -> N
                 assert await eventually(ready, seconds=5)
                 assert (await client.post("/users", json={"email": "first@example.com"})).status_code == 201
     finally:
-        if not postgres._is_running(home):
+        if not is_running(home):
             start(home, url.port)
 
 
