@@ -46,7 +46,8 @@ def test_what_no_model_has_is_left_alone(project: Migrated) -> None:
     project.models("")
     said = project.alembic("check", "revision --autogenerate -m nothing")
     left = "legacy, users.boss, users.by_nickname, users.has_boss, users.nickname, users.one_nickname"
-    assert f"Left alone, because no model has them: {left}\n" in said, said
+    example = "To drop: alembic -x drop=legacy revision --autogenerate"
+    assert f"Left alone, because no model has them: {left}. {example}\n" in said, said
     assert "No new upgrade operations detected" in said
     assert "No revision is written" in said
     assert len(project.revisions) == 1
@@ -78,6 +79,25 @@ def test_what_is_named_is_dropped_and_comes_back(project: Migrated) -> None:
         "SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE tablename = 'shirts'"
     )
     assert project.sql(indexes) == "ix_shirts_name pk_shirts uq_shirts_name"
+
+
+def test_a_table_is_dropped_whose_foreign_key_names_a_table_that_stays(project: Migrated) -> None:
+    project.models(
+        SHIRT + "    user_id: Mapped[int] = mapped_column(ForeignKey(f'{Base.metadata.schema}.users.id'))"
+    )
+    project.revise("upgrade head")
+    project.models("")
+    revision = project.revise("upgrade head", "check", "downgrade -1", "upgrade head", drop="shirts")
+    assert revision.count("op.drop_table(") == 1
+
+
+def test_a_revision_written_by_hand_has_what_it_needs(project: Migrated) -> None:
+    project.alembic("upgrade head", "revision -m byhand")
+    [path] = [path for path in project.revisions if "byhand" in path.name]
+    assert path.read_text().count("    pass\n") == 2
+    text = path.read_text().replace("    pass\n", '    op.add_column("users", sa.Column("x", sa.Text))\n', 1)
+    path.write_text(text)
+    project.alembic("upgrade head")
 
 
 def test_the_example_can_be_dropped_after_the_first_start(project: Migrated) -> None:

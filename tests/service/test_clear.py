@@ -90,7 +90,8 @@ async def test_at_a_terminal_the_script_asks_before_it_deletes(
 ) -> None:
     url = get_settings().database_url
     done = at_a_terminal(typed, *arguments)
-    assert done.stderr.endswith(f"Delete 2 users from {url.host or url.query['host']}/{url.database}? [y/N] ")
+    place = f"{url.host}:{url.port}" if url.host else url.query["host"]
+    assert done.stderr.endswith(f"Delete 2 users from {place}/{url.database}? [y/N] ")
     assert not url.password or url.password not in done.stderr
     assert (done.returncode, done.stdout) == (0, "2 users deleted, 1 ids unknown.\n")
     assert await count(users, User) == 8

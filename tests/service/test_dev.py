@@ -195,7 +195,7 @@ async def test_a_named_database_is_served_without_a_migration_unless_somebody_ag
     project: Path, named: URL
 ) -> None:
     with on_terminal(project, "-m", "dev", "--port", str(free_port())) as terminal:
-        terminal.wait_for(f"Apply 1 revision to {named.host}/{named.database}? [y/N]")
+        terminal.wait_for(f"Apply 1 revision to {named.host}:{named.port}/{named.database}? [y/N]")
         terminal.type("\n")
         terminal.wait_for("Application startup complete")
     assert f"1 revision not applied to {named.host}/{named.database}" in terminal.shown
@@ -207,7 +207,7 @@ async def test_a_named_database_is_served_without_a_migration_unless_somebody_ag
 async def test_a_named_database_is_migrated_when_somebody_agrees(project: Path, named: URL) -> None:
     migrate = "from dev.serve import migrate; migrate(named=True)"
     with on_terminal(project, "-c", migrate) as terminal:
-        terminal.wait_for(f"Apply 1 revision to {named.host}/{named.database}? [y/N]")
+        terminal.wait_for(f"Apply 1 revision to {named.host}:{named.port}/{named.database}? [y/N]")
         assert not await made(named)
         terminal.type("y\n")
         assert terminal.process.wait(timeout=30) == 0
@@ -369,7 +369,7 @@ def test_reset_deletes_only_when_somebody_agrees(project: Path) -> None:
     data.mkdir(parents=True, exist_ok=True)
     done = dev(project, "reset")
     assert done.returncode == 1
-    assert done.stderr == "Nothing was deleted. Without a terminal, confirm with --yes.\n"
+    assert done.stderr == "Nothing was deleted. `--yes` answers the question.\n"
     for answer in ("\n", "\x04", "n\n"):
         with on_terminal(project, "-m", "dev", "reset") as terminal:
             terminal.wait_for("Delete the development database in .postgres/? [y/N]")

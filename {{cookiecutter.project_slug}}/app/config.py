@@ -67,6 +67,12 @@ class Settings(BaseSettings):
     docs: bool = True  # /docs, /redoc and /openapi.json
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    @property
+    def place(self) -> str:
+        """Host, port and database, to be shown to a person."""
+        url = self.database_url
+        return f"{url.host or url.query.get('host', '')}{f':{url.port}' if url.port else ''}/{url.database}"
+
     def for_script(self) -> Self:
         """Return the settings of a script: straight to the primary, without time limits.
 

@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> int:
             load_dotenv(PROJECT / ".env")
     except UnicodeDecodeError:
         sys.exit(".env: is not UTF-8. Save it as that.")
+    if arguments[:1] == ["--help"]:
+        print(__doc__)  # then the options of `fastapi dev`
     named = os.environ.get("DATABASE_URL")
     if arguments[:1] == ["reset"]:
         return reset(arguments[1:], named=bool(named))
@@ -74,7 +76,7 @@ def reset(options: list[str], *, named: bool) -> int:
         delete_database(HOME)
         say("The development database is deleted. The next start creates an empty one.")
     else:
-        sys.exit("Nothing was deleted. Without a terminal, confirm with --yes.")
+        sys.exit("Nothing was deleted. `--yes` answers the question.")
     return 0
 
 

@@ -39,8 +39,7 @@ def migrate(*, named: bool) -> None:
         CommandError: a migration failed.
     """
     settings = get_settings().for_migrations()
-    url = settings.database_url
-    place = f"{url.host or url.query['host']}/{url.database}"
+    place = settings.place
     script = ScriptDirectory.from_config(ALEMBIC)
     try:
         applied = asyncio.run(applied_revisions(settings))
@@ -49,6 +48,8 @@ def migrate(*, named: bool) -> None:
         return say(f"The migrations of {place} cannot be checked: {explain(error)}")
     except CommandError as error:
         return say(f"{place}: {error}")
+    if len(script.get_heads()) > 1:
+        return say("There are two heads. To join them: uv run python -m dev alembic merge heads -m merge")
     pending = len(list(script.iterate_revisions("heads", applied, implicit_base=True)))
     revisions = f"{pending} revision{'s' * (pending != 1)}"
     if pending and (not named or agrees(f"Apply {revisions} to {place}?")):

@@ -26,6 +26,7 @@ from sqlalchemy import (
     make_url,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.schema import sort_tables
 from sqlalchemy.types import NullType
 
 logger = logging.getLogger("alembic.runtime.migration")  # env.py shows it
@@ -133,7 +134,13 @@ class OnlyOfModels:
 
     def sort_drops(self, script: MigrationScript) -> None:
         """Drop a table before the tables that its foreign keys name. Alembic drops in any order."""
-        order = [table.fullname for table in self.removed.sorted_tables]
+        tables = self.removed.tables
+
+        def leads_to_a_table_that_stays(key: Any) -> bool:
+            return key.target_fullname.rpartition(".")[0] not in tables
+
+        drops = sort_tables(tables.values(), skip_fn=leads_to_a_table_that_stays)
+        order = [table.fullname for table in drops]
 
         def place(step: MigrateOperation) -> int:
             return -order.index(step.to_table().fullname) if isinstance(step, DropTableOp) else -len(order)
@@ -154,4 +161,6 @@ class OnlyOfModels:
                 "model has, a table (notes) or a column, an index or a constraint (users.full_name)."
             )
         if self.left:
-            logger.warning("Left alone, because no model has them: %s", ", ".join(sorted(self.left)))
+            names = sorted(self.left)
+            example = f"To drop: alembic -x drop={names[0]} revision --autogenerate"
+            logger.warning("Left alone, because no model has them: %s. %s", ", ".join(names), example)

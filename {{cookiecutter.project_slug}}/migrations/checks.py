@@ -1,5 +1,6 @@
 """What is checked before a migration writes, and what is said when a migration fails."""
 
+import shlex
 import traceback
 from pathlib import Path
 
@@ -21,8 +22,10 @@ VERSION_TABLES = text("""
         AND has_schema_privilege(pg_namespace.oid, 'USAGE')
 """)
 HINTS = {
-    "3F000": "`alembic upgrade head` creates the schema of the service.",
-    "42501": "Set DATABASE_OWNER_URL to the role that owns the tables, or have their owner grant the right.",
+    "3F000": "First run `alembic upgrade head`.",
+    "42501": "Set DATABASE_OWNER_URL to a role that has this right, or have an administrator grant it.",
+    "42704": "An extension? Its revision begins with CREATE EXTENSION: see the README.",
+    "42P07": "If it is somebody else's, set DATABASE_SCHEMA to a schema of your own.",
     "55P03": "Another transaction held a lock for DATABASE_LOCK_TIMEOUT. Run the command again.",
 }
 
@@ -67,13 +70,13 @@ def check_not_renamed(connection: Connection, schema: str, revisions: set[str]) 
     for other in sorted(found) if schema not in found else []:
         versions = table("alembic_version", column("version_num"), schema=other)
         if revisions & set(connection.scalars(select(versions.c.version_num))):
-            (_, new, *_), (_, old, *_) = (
-                connection.execute(SCHEMA, {"name": name}).one() for name in (schema, other)
-            )
+            there, new, *_ = connection.execute(SCHEMA, {"name": schema}).one()
+            _, old, *_ = connection.execute(SCHEMA, {"name": other}).one()
+            rename = "" if there else f"To rename the schema: ALTER SCHEMA {old} RENAME TO {new}. "
             raise CommandError(
-                f"The schema {new} has no tables of this service, and the schema {old} has. To keep them: "
-                f"ALTER SCHEMA {old} RENAME TO {new}, or set DATABASE_SCHEMA to {other}. To begin with an "
-                f"empty schema: alembic -x empty={schema} upgrade head"
+                f"The schema {old} has the tables of this service, and the schema {new} has not. "
+                f"To go on with them, set DATABASE_SCHEMA to {other}. {rename}To create the tables again, "
+                f"empty, in {new}: alembic -x {shlex.quote(f'empty={schema}')} upgrade head"
             )
 
 
@@ -86,9 +89,9 @@ def check_known(heads: set[str], revisions: set[str]) -> None:
     if unknown := heads - revisions:
         raise CommandError(
             f"The database has the revision {', '.join(sorted(unknown))}, and migrations/versions/ does not. "
-            "Another branch has it. Go back to that branch and run `alembic downgrade`, or begin anew "
-            "with `python -m dev reset`, which deletes the development database. If the tables fit the "
-            "models: `alembic stamp --purge head`."
+            "If another branch has it, go back to that branch and run `alembic downgrade -1`, or delete the "
+            "development database: `python -m dev reset`. If the tables are those of another service, set "
+            "DATABASE_SCHEMA to a schema of your own."
         )
 
 

@@ -76,8 +76,13 @@ def run(connection: Connection) -> None:
     )
     if not context.get_context().purge:
         checks.check_known(set(context.get_context().get_current_heads()), REVISIONS)
-    with context.begin_transaction():
-        context.run_migrations()
+    try:
+        with context.begin_transaction():
+            context.run_migrations()
+    except CommandError as error:
+        if "Multiple head revisions" in str(error):
+            raise CommandError(f"{error} To join them: alembic merge heads -m merge") from None
+        raise
     connection.commit()  # Alembic's own table, where there was no revision to apply
 
 

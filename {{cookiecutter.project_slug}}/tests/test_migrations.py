@@ -71,7 +71,7 @@ def test_the_migrations_fill_the_schema_that_is_configured(
     command.upgrade(ALEMBIC, "head")
     command.check(ALEMBIC)
     models = {table.name for table in Base.metadata.sorted_tables}
-    assert asyncio.run(tables(schema)) == models | {"alembic_version"}
+    assert asyncio.run(tables(schema)) >= models | {"alembic_version"}  # more, before you drop a table
     assert asyncio.run(tables("public")) == set()
 
 

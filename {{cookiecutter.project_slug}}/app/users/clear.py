@@ -78,9 +78,7 @@ def user_id(text: str) -> int:
 
 def confirm(users: int) -> None:
     """Ask the person at the terminal, and end unless the answer is yes."""
-    url = get_settings().for_script().database_url
-    place = f"{url.host or url.query['host']}/{url.database}"
-    print(f"Delete {users} users from {place}?", end=" [y/N] ", file=sys.stderr, flush=True)
+    print(f"Delete {users} users from {get_settings().for_script().place}?", end=" [y/N] ", file=sys.stderr, flush=True)
     answer = ""
     with suppress(KeyboardInterrupt):
         answer = sys.stdin.readline().strip().lower()

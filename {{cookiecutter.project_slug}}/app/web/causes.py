@@ -80,7 +80,8 @@ def describe(error: BaseException) -> str:
                 message = ""  # it repeats the message of the error that led to it
     hints = list(dict.fromkeys(map(how_to_load, unloaded(error))))  # a list of objects has an error for each
     hints = hints or [hint for words, hint in HINTS.items() if words in message]
-    return ": ".join(filter(None, [kind, " ".join([message, *hints])]))
+    message = ". ".join(filter(None, [message.removesuffix("."), *hints])) if hints else message
+    return ": ".join(filter(None, [kind, message]))
 
 
 def unloaded(error: BaseException) -> list[InstrumentedAttribute[Any]]:
