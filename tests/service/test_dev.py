@@ -198,7 +198,7 @@ async def test_a_named_database_is_served_without_a_migration_unless_somebody_ag
         terminal.wait_for(f"Apply 1 revision to {named.host}:{named.port}/{named.database}? [y/N]")
         terminal.type("\n")
         terminal.wait_for("Application startup complete")
-    assert f"1 revision not applied to {named.host}/{named.database}" in terminal.shown
+    assert f"1 revision not applied to {named.host}:{named.port}/{named.database}" in terminal.shown
     assert "uv run alembic upgrade head" in terminal.shown
     assert str(named.password) not in terminal.shown
     assert not await made(named)
@@ -219,7 +219,7 @@ async def test_without_a_terminal_a_named_database_is_not_migrated(
 ) -> None:
     await asyncio.to_thread(serve.migrate, named=True)
     assert capsys.readouterr().err == (
-        f"1 revision not applied to {named.host}/{named.database}. To apply: uv run alembic upgrade head\n"
+        f"1 revision not applied to {named.host}:{named.port}/{named.database}. To apply: uv run alembic upgrade head\n"
     )
     assert not await made(named)
 
@@ -264,7 +264,7 @@ def test_a_database_that_cannot_be_reached_does_not_stop_the_service(
     finally:
         get_settings.cache_clear()
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"The migrations of {own_database.host}/")
+    assert line.startswith(f"The migrations of {own_database.host}:")
     assert "wrong-one" not in line
 
 
