@@ -218,9 +218,9 @@ async def test_without_a_terminal_a_named_database_is_not_migrated(
     named: URL, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await asyncio.to_thread(serve.migrate, named=True)
-    assert capsys.readouterr().err == (
-        f"1 revision not applied to {named.host}:{named.port}/{named.database}. To apply: uv run alembic upgrade head\n"
-    )
+    place = f"{named.host}:{named.port}/{named.database}"
+    said = f"1 revision not applied to {place}. To apply: uv run alembic upgrade head\n"
+    assert capsys.readouterr().err == said
     assert not await made(named)
 
 
