@@ -73,7 +73,7 @@ def test_a_name_that_is_gone_is_found(tmp_path: Path, line: str) -> None:
     [
         "app/database_url.py", "app/db/pool.py", "`app/users/models.py`", "app/db/", "app.models = 1",
         "from app.db.errors import SessionError", "import app.users.models", "tests/service/faults/",
-        "clear_users_from_tables(session, ids)", "from app.database_url import parse_database_url",
+        "clear_users_from_tables(session, ids)", "from app.setting_types import parse_database_url",
     ],
 )  # fmt: skip
 def test_a_name_that_is_there_is_not(tmp_path: Path, line: str) -> None:

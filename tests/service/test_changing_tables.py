@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from app.config import get_settings
-from app.db.connection import connect_args
+from app.db.connect_args import connect_args
 from service.tools import PROJECT, Server, eventually, on_server, serving, text_of
 
 PAGE = (PROJECT / "docs" / "changing-tables.md").read_text(encoding="utf-8")

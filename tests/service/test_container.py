@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from app.config import Settings
-from app.database_url import parse_database_url
+from app.setting_types import parse_database_url
 from app.main import app
 from service.tools import PROJECT, Server, url_of, wait_for
 

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session, joinedload, lazyload, selectinload
 
 from app.config import get_settings
 from app.db import DatabaseSessionManager
-from app.db.connection import quoted
+from app.db.connect_args import quoted
 from app.db.errors import (
     ChangedObjectError,
     DatabaseNotInitializedError,

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import URL
 
 from app.config import Settings, get_settings
-from app.database_url import parse_database_url
+from app.setting_types import parse_database_url
 from service.tools import PROJECT, run, text_of
 
 SECRET = "s3cret"

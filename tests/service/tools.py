@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import app
 from app.config import get_settings
 from app.db import sessionmanager
-from app.db.connection import quoted
+from app.db.connect_args import quoted
 from app.users.models import User
 
 PROJECT = Path(app.__file__).parents[1]  # the rendered project

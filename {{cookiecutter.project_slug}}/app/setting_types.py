@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator
 from pydantic_settings import NoDecode
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
-from app.database_url import parse_database_url
+from app.database_url import read_url
 
 
 def check_schema(name: str) -> str:
@@ -19,6 +19,19 @@ def check_schema(name: str) -> str:
             "not starting with pg_, neither information_schema nor $user."
         )
     return name
+
+
+def parse_database_url(text: object) -> URL:
+    """Return the URL for SQLAlchemy, which hides the password where it is printed.
+
+    Raises:
+        ValueError: what is wrong. It never repeats the URL.
+    """
+    if isinstance(text, URL):
+        return text
+    url = make_url(read_url(str(text))).set(drivername="postgresql+asyncpg")
+    query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
+    return url.set(query=query)  # `ssl` is what SQLAlchemy hands to asyncpg
 
 
 def check_optional_url(text: object) -> URL | None:

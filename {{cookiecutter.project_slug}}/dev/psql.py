@@ -4,7 +4,7 @@ import re
 import shutil
 
 from app.config import get_settings
-from app.db.connection import search_path
+from app.db.connect_args import search_path
 from dev.programs import PostgresUnavailableError, programs
 
 

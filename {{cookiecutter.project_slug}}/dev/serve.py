@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import Settings, get_settings
-from app.db.connection import connect_args
+from app.db.connect_args import DRIVER, connect_args
 from dev.terminal import agrees, say
 from migrations.checks import check_known, explain
 
@@ -66,8 +66,6 @@ async def applied_revisions(settings: Settings) -> tuple[str, ...]:
         options = {"version_table_schema": settings.database_schema}
         return MigrationContext.configure(connection, opts=options).get_current_heads()
 
-    engine = create_async_engine(
-        settings.database_url, connect_args=connect_args(settings), poolclass=NullPool
-    )
+    engine = create_async_engine(DRIVER, connect_args=connect_args(settings), poolclass=NullPool)
     async with engine.connect() as connection:
         return await connection.run_sync(read)

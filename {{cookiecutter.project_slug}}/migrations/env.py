@@ -18,7 +18,7 @@ from sqlalchemy.schema import CreateSchema
 
 from app.config import get_settings
 from app.db import Base, import_models
-from app.db.connection import connect_args, search_path, server_settings
+from app.db.connect_args import DRIVER, connect_args, search_path, server_settings
 from migrations import checks
 from migrations.autogenerate import PLUGIN, OnlyOfModels, as_revisions_have_it, render_type
 
@@ -89,7 +89,7 @@ def run(connection: Connection) -> None:
 def print_sql() -> None:
     """Print the SQL of the revisions (`alembic upgrade head --sql`)."""
     context.configure(
-        url="postgresql+asyncpg://",  # which dialect it is
+        url=DRIVER,  # which dialect it is
         version_table_schema=SCHEMA,
         transaction_per_migration=True,
         literal_binds=True,
@@ -139,9 +139,7 @@ async def run_online() -> None:
             "DATABASE_PGBOUNCER is set: migrations need a session of the server, which PgBouncer does not "
             "give. Set DATABASE_DIRECT_URL to a URL that leads to the server itself."
         )
-    engine = create_async_engine(
-        SETTINGS.database_url, connect_args=connect_args(SETTINGS), poolclass=NullPool
-    )
+    engine = create_async_engine(DRIVER, connect_args=connect_args(SETTINGS), poolclass=NullPool)
     lock_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
     async with aclosing(await connect(lock_engine)) as lock, aclosing(await connect(engine)) as connection:
         while not await lock.scalar(LOCK, {"schema": SCHEMA}):  # noqa: ASYNC110 another process holds it

@@ -37,9 +37,9 @@ from sqlalchemy import URL, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from app.config import get_settings
-from app.database_url import parse_database_url
 from app.db import Base, DatabaseSessionManager, sessionmanager
 from app.main import app
+from app.setting_types import parse_database_url
 from dev.postgres import PostgresUnavailableError, running_postgres
 
 logging.getLogger("httpx2").setLevel("WARNING")  # a line for each request

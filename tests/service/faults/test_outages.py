@@ -17,7 +17,7 @@ from sqlalchemy import URL, event, text
 from sqlalchemy.exc import DisconnectionError
 
 from app.config import get_settings
-from app.database_url import parse_database_url
+from app.setting_types import parse_database_url
 from app.db import DatabaseSessionManager, sessionmanager
 from app.db.engine import create_engine
 from dev.postgres import running_postgres

@@ -19,7 +19,7 @@ from sqlalchemy import URL, NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import get_settings
-from app.db.connection import connect_args
+from app.db.connect_args import connect_args
 from dev.postgres import free_port
 from service.tools import answers, on_server, run, served, text_of, wait_for
 

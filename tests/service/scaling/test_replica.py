@@ -14,7 +14,7 @@ from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import get_settings
-from app.database_url import parse_database_url
+from app.setting_types import parse_database_url
 from app.db import DatabaseSessionManager, replica
 from app.db.errors import ReadOnlySessionError
 from app.db.replica import Fallback

@@ -5,10 +5,10 @@ Elsewhere: `async with sessionmanager.session() as session:`.
 """
 
 from app.db.base import Base, import_models
-from app.db.capacity import check_server
 from app.db.dependencies import ReadSessionDep, SessionDep, get_db, get_read_db
 from app.db.errors import SessionError, UnitOfWorkOpenError
 from app.db.sessions import DatabaseSessionManager, sessionmanager
+from app.db.startup import check_server
 
 __all__ = [
     "Base",

@@ -9,15 +9,16 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.config import Settings
-from app.db.connection import connect_args
+from app.db.connect_args import DRIVER, connect_args, of_url
 from app.db.errors import ReadOnlySessionError, SessionError, SharedSessionError, TransactionNeededError
 from app.db.pool import FairPool
 from app.db.replica import Fallback
 from app.db.telemetry import trace_statements, tracing
 
 # What PostgreSQL refuses on a connection that reads: https://www.postgresql.org/docs/current/errcodes-appendix.html
+READ_ONLY = "25006"
 READ_ERRORS: dict[str | None, type[SessionError]] = {
-    "25006": ReadOnlySessionError,  # a write
+    READ_ONLY: ReadOnlySessionError,  # a write
     "25P01": TransactionNeededError,  # a cursor or a savepoint
 }
 IN_PROGRESS = "operation is in progress"  # asyncpg's words for two tasks on one connection
@@ -31,9 +32,13 @@ def create_engine(settings: Settings, *, read_only: bool = False) -> AsyncEngine
     one round trip, without a BEGIN before and a ROLLBACK after it. PostgreSQL itself refuses to write there.
     """
     replica = settings.database_replica_url if read_only else None
+    arguments = connect_args(settings, read_only=read_only)
+    of_primary = of_url(settings.database_url, settings)
+    if replica:
+        arguments |= of_url(replica, settings, primary=False)
     engine = create_async_engine(
-        replica or settings.database_url,
-        connect_args=connect_args(settings, read_only=read_only),
+        DRIVER,
+        connect_args=arguments,
         poolclass=FairPool,  # without this line: SQLAlchemy's own pool
         pool_logging_name="reads" if read_only else "primary",  # telemetry calls it so
         pool_size=settings.database_read_pool_size if read_only else settings.database_pool_size,
@@ -47,10 +52,11 @@ def create_engine(settings: Settings, *, read_only: bool = False) -> AsyncEngine
     )
     event.listen(engine.sync_engine, "checkout", check_usable)
     event.listen(engine.sync_engine, "handle_error", name_error, retval=True)
-    if read_only:
-        event.listen(engine.sync_engine, "handle_error", name_read_error, retval=True)
+    event.listen(
+        engine.sync_engine, "handle_error", name_read_error if read_only else leave_standby, retval=True
+    )
     if replica and settings.database_replica_fallback:
-        Fallback(engine, settings.database_url)
+        Fallback(engine, of_primary)
     if tracing():
         trace_statements(engine.sync_engine)
     if isinstance(engine.pool, FairPool):
@@ -86,6 +92,12 @@ def name_read_error(context: ExceptionContext) -> BaseException | None:
         # The driver prepared a statement for the cursor. Its tables stay locked until the next statement.
         context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
     return error() if error else None
+
+
+def leave_standby(context: ExceptionContext) -> None:
+    """Drop a connection whose server only reads: another one is the primary now. The answer is a 503."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
 
 
 def name_error(context: ExceptionContext) -> BaseException | None:

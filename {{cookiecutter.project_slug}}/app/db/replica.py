@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import asyncpg
-from sqlalchemy import URL, event
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,9 +20,8 @@ RETRY_AFTER = 5  # seconds until a replica that was away is tried again
 class Fallback:
     """Fills the pool of an engine on the replica from the primary while the replica is away."""
 
-    def __init__(self, engine: AsyncEngine, primary: URL) -> None:
-        parameters_of = engine.dialect.create_connect_args
-        self.of_replica, self.of_primary = (dict(parameters_of(url)[1]) for url in (engine.url, primary))
+    def __init__(self, engine: AsyncEngine, of_primary: dict[str, Any]) -> None:
+        self.of_primary = of_primary
         self.away_until = 0.0  # then one connection at a time tries the replica again; 0: it is there
         event.listen(engine.sync_engine, "do_connect", self.use)
         event.listen(engine.sync_engine, "checkout", self.go_back)
@@ -37,7 +36,7 @@ class Fallback:
             if self.away_until:
                 self.away_until = time.monotonic() + RETRY_AFTER  # the others need not try meanwhile
             try:
-                connection = await connect(**parameters | {"retry_for": PATIENCE})
+                connection = await connect(**{**parameters, "retry_for": PATIENCE})
             except DBAPIError as error:
                 self.away_until = time.monotonic() + RETRY_AFTER
                 cause: Any = error.orig
@@ -46,14 +45,9 @@ class Fallback:
             else:
                 self.away_until = 0.0
                 return connection
-        stand_in: Any = await connect(**self.to_primary(parameters))
+        stand_in: Any = await connect(**parameters | self.of_primary)
         stand_in.stands_in_until = time.monotonic() + RETRY_AFTER
         return stand_in
-
-    def to_primary(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Return what connects to the primary, with nothing in it of the replica's URL."""
-        others = {name: value for name, value in parameters.items() if name not in self.of_replica}
-        return others | self.of_primary
 
     def go_back(self, connection: Any, _record: Any, _proxy: Any) -> None:
         """Make the pool replace a connection to the primary when it is time to try the replica."""

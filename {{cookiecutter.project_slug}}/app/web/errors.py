@@ -14,6 +14,7 @@ STATUS_OF_STATE = {
     "23505": 409,  # unique violation
     "23514": 409,  # check violation
     "23P01": 409,  # exclusion violation
+    "28": 503,  # the password was changed, or the server does not let this role in
     "40": 503,  # serialization failure, deadlock
     "53": 503,  # too many connections, disk full, out of memory
     "55P03": 503,  # lock timeout

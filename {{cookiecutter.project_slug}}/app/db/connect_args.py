@@ -1,0 +1,106 @@
+"""What an engine connects with: the URL, and the settings that the server keeps for each connection."""
+
+import math
+import ssl
+import sys
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from sqlalchemy import URL
+
+from app.config import Settings
+from app.database_url import OF_DRIVER
+from app.db.connection import KEEP_ALIVE, Connection, connect
+
+DRIVER = "postgresql+asyncpg://"
+CHECK_CLIENT = "0" if sys.platform == "win32" else "1s"  # a server on Windows takes nothing but 0
+COMMAND_GRACE = 1  # seconds that the server has to say itself that a statement took too long
+# PgBouncer may give every transaction another server connection, so nothing is prepared for a later one. The
+# first is asyncpg's cache, the second SQLAlchemy's. Each statement is parsed again at each execution.
+PGBOUNCER = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+
+
+def connect_args(settings: Settings, *, read_only: bool = False) -> dict[str, Any]:
+    """Return the `connect_args` of an engine. What is set at connect costs no round trip later.
+
+    They hold the URL: the engine gets the bare `DRIVER`, because SQLAlchemy does not know all of a URL that
+    asyncpg does. PgBouncer takes no settings at connect. There the role has them: the migrations see to that.
+    """
+    limit = settings.database_statement_timeout
+    read = {"default_transaction_read_only": "on"} if read_only else {}
+    settings_of_server = {"server_settings": server_settings(settings) | read}
+    return {
+        "async_creator_fn": connect,
+        **of_url(settings.database_url, settings),
+        # A little after the server's own limit. It counts where the network or the server is frozen.
+        "command_timeout": limit + COMMAND_GRACE if limit else None,
+        **(PGBOUNCER if settings.database_pgbouncer else settings_of_server),
+    }
+
+
+def of_url(url: URL, settings: Settings, *, primary: bool = True) -> dict[str, Any]:
+    """Return the part of the `connect_args` that depends on the URL: there is one URL for each host."""
+    query: dict[str, Any] = dict(url.query)
+    hosts = query["host"].split(",") if "host" in query else [url.host]
+    ports = query["port"].split(",") if "port" in query else [url.port]
+    if len(hosts) > 1 and primary:
+        query.setdefault("target_session_attrs", "read-write")
+    system_roots = query.get("sslrootcert") == "system"  # libpq's word for them, which asyncpg does not know
+    times = {name: int(value) for name, value in query.items() if name.startswith("keepalives")}
+    return {
+        "urls": [url_of(url, query, host, port) for host, port in zip(hosts, ports, strict=True)],
+        "retry_for": float(query.get("connect_timeout") or settings.database_connect_timeout),
+        "connection_class": type("Connection", (Connection,), {"keep_alive": KEEP_ALIVE | times}),
+        **({"ssl": with_system_roots(query)} if system_roots else {}),
+    }
+
+
+def with_system_roots(query: dict[str, Any]) -> ssl.SSLContext:
+    """Return what checks the server's certificate and name (verify-full) against the system's roots."""
+    context = ssl.create_default_context()
+    if "sslcert" in query:
+        context.load_cert_chain(query["sslcert"], query.get("sslkey"))
+    return context
+
+
+def url_of(url: URL, query: dict[str, Any], host: str | None, port: Any) -> str:
+    """Return the URL as asyncpg reads it, with one of its hosts."""
+    kept = {"sslmode" if name == "ssl" else name: value for name, value in query.items()}
+    own = {"sslrootcert", "sslcert", "sslkey", "sslmode"} if query.get("sslrootcert") == "system" else set()
+    kept = {name: value for name, value in kept.items() if name in OF_DRIVER - own}
+    if host:
+        kept |= {"host": f"[{host}]" if ":" in host and host[0] not in "[/" else host, "port": port}
+    user = quote(url.username or "", safe="")
+    password = ":" + quote(url.password, safe="") if url.password else ""
+    at = "@" if user or password else ""
+    return f"postgresql://{user}{password}{at}/{quote(url.database or '', safe='')}?{urlencode(kept)}"
+
+
+def server_settings(settings: Settings) -> dict[str, str]:
+    """Return the settings that the server keeps for each connection. No rollback undoes them.
+
+    https://www.postgresql.org/docs/current/runtime-config-client.html
+    """
+    return {
+        "search_path": search_path(settings),  # raw SQL sees the configured schema, and extensions
+        "statement_timeout": milliseconds(settings.database_statement_timeout),
+        "lock_timeout": milliseconds(settings.database_lock_timeout),
+        "idle_in_transaction_session_timeout": milliseconds(settings.database_idle_transaction_timeout),
+        "client_connection_check_interval": CHECK_CLIENT,  # ends the query of a client that is gone
+    }
+
+
+def milliseconds(seconds: float) -> str:
+    """Return the time as PostgreSQL reads it."""
+    return f"{math.ceil(seconds * 1000)}ms"
+
+
+def search_path(settings: Settings) -> str:
+    """Return the configured schema, and after it those of extensions, as SQL has them."""
+    names = dict.fromkeys((settings.database_schema, *settings.database_extension_schemas))
+    return ", ".join(map(quoted, names))
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL has it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'

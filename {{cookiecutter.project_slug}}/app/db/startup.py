@@ -1,0 +1,133 @@
+"""What is said at the start: which database this is, and what in the URL or the server does not fit."""
+
+import logging
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any
+
+from sqlalchemy import URL, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.config import Settings
+from app.database_url import left_out
+from app.db.connect_args import milliseconds
+from app.db.sessions import sessionmanager
+
+logger = logging.getLogger(__name__)
+
+# https://www.postgresql.org/docs/current/runtime-config-connection.html
+OLDEST = 15  # the oldest PostgreSQL that the service was tried on
+SERVER = text("""
+    SELECT current_database(), current_user, current_setting('server_version_num')::int / 10000,
+        current_setting('server_version'), pg_is_in_recovery(), current_schema(),
+        (SELECT version FROM pg_stat_ssl WHERE ssl AND pid = pg_backend_pid())
+""")
+USABLE = text("""
+    SELECT current_setting('max_connections')::int
+        - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true)::int, 0)
+""")
+ROLE = text("SELECT current_schema(), setting || unit FROM pg_settings WHERE name = 'statement_timeout'")
+READ_ONLY = text("SELECT current_setting('default_transaction_read_only')")
+
+
+async def check_server(settings: Settings) -> None:
+    """Log which server this is, and a warning for what in the URL or the server does not fit."""
+    for name in ("database_url", "database_replica_url"):
+        url: URL | None = getattr(settings, name)
+        for note in notes(url) if url else ():
+            logger.warning("%s %s", name.upper(), note)
+    with suppress(SQLAlchemyError):  # the database may be away now: the readiness probe says so
+        async with sessionmanager.session() as session:
+            await introduce(session)
+        if not settings.database_pgbouncer:
+            async with sessionmanager.session() as session:
+                check_connections(settings, (await session.execute(USABLE)).scalar_one())
+            return
+        async with sessionmanager.session() as session:
+            check_role(settings, *(await session.execute(ROLE)).one())
+        async with sessionmanager.read_session() as session:
+            check_read_only(await session.scalar(READ_ONLY))
+
+
+async def introduce(session: AsyncSession) -> None:
+    """Log to which server the service is connected, and as whom."""
+    database, user, major, version, standby, schema, tls = (await session.execute(SERVER)).one()
+    driver: Any = (await (await session.connection()).get_raw_connection()).driver_connection
+    peer = driver.peer  # the folder of a socket, or an address and a port
+    logger.info(
+        "Connected to %s, database %s, as %s, schema %s. PostgreSQL %s, %s, %s.",
+        *(":".join(map(str, peer[:2])) if isinstance(peer, tuple) else peer or "a socket", database, user),
+        *(schema, version, "standby" if standby else "primary", tls or "no TLS"),
+    )
+    if major < OLDEST:
+        logger.warning(
+            "The server is PostgreSQL %s. The service needs PostgreSQL %s or newer.", version, OLDEST
+        )
+
+
+def notes(url: URL) -> list[str]:
+    """Return what somebody should know of a URL. No value of the URL is in it."""
+    found = []
+    if names := left_out(set(url.query) - {"pgbouncer", "ssl"}):
+        found.append(f"has parameters that are left out: {', '.join(names)}.")
+    if url.query.get("pgbouncer") == "true":
+        found.append("has pgbouncer=true, which is left out. Set DATABASE_PGBOUNCER=true instead.")
+    if url.query.get("channel_binding") == "require":
+        found.append("has channel_binding=require, which the driver lacks. Use sslmode=verify-full.")
+    if "ssl" not in url.query and "sslrootcert" not in url.query and any(map(is_far, hosts_of(url))):
+        found.append(
+            "has no sslmode: if the server offers no TLS, the password and the data are sent in clear text. "
+            "Set sslmode=verify-full, or sslmode=disable if the network is trusted."
+        )
+    return found
+
+
+def hosts_of(url: URL) -> list[str]:
+    """Return the hosts of a URL."""
+    several = str(url.query.get("host", ""))
+    return several.split(",") if several else [url.host or "localhost"]
+
+
+def is_far(host: str) -> bool:
+    """Tell whether the host is another machine: neither a socket nor a loopback address."""
+    try:
+        return not ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host != "localhost" and not host.startswith("/")
+
+
+def check_connections(settings: Settings, usable: int) -> None:
+    """Warn if the workers may ask for more connections than the server has."""
+    writing = settings.database_pool_size + settings.database_max_overflow
+    on_replica = settings.database_replica_url and not settings.database_replica_fallback
+    reading = 0 if on_replica else settings.database_read_pool_size
+    if (wanted := (writing + reading) * settings.web_concurrency) > usable:
+        logger.warning(
+            "(DATABASE_POOL_SIZE %d + DATABASE_MAX_OVERFLOW %d + DATABASE_READ_POOL_SIZE %d) x "
+            "WEB_CONCURRENCY %d = %d connections, but the server has %d for applications. "
+            "Lower these settings, or raise max_connections of the server.",
+            *(settings.database_pool_size, settings.database_max_overflow, reading),
+            *(settings.web_concurrency, wanted, usable),
+        )
+
+
+def check_role(settings: Settings, *found: str) -> None:
+    """Warn if the role's search path or timeouts are not those of the settings."""
+    expected = (settings.database_schema, milliseconds(settings.database_statement_timeout))
+    if found != expected:
+        logger.warning(
+            "DATABASE_PGBOUNCER is set, but its connections have the schema %r and the statement timeout %s "
+            "instead of %r and %s. Run `alembic upgrade head`, then have PgBouncer reconnect.",
+            *(*found, *expected),
+        )
+
+
+def check_read_only(found: str | None) -> None:
+    """Warn if a read session could write, which PostgreSQL does not refuse here."""
+    if found != "on":
+        logger.warning(
+            "DATABASE_PGBOUNCER is set, and read sessions can write. Set DATABASE_REPLICA_URL to a role with "
+            "`ALTER ROLE ... SET default_transaction_read_only = on`. Its host may be that of DATABASE_URL."
+        )
