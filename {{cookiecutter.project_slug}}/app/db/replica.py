@@ -36,7 +36,8 @@ class Fallback:
             if self.away_until:
                 self.away_until = time.monotonic() + RETRY_AFTER  # the others need not try meanwhile
             try:
-                connection = await connect(**{**parameters, "retry_for": PATIENCE})
+                parameters["retry_for"] = PATIENCE
+                connection = await connect(**parameters)
             except DBAPIError as error:
                 self.away_until = time.monotonic() + RETRY_AFTER
                 cause: Any = error.orig

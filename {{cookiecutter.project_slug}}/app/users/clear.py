@@ -78,7 +78,12 @@ def user_id(text: str) -> int:
 
 def confirm(users: int) -> None:
     """Ask the person at the terminal, and end unless the answer is yes."""
-    print(f"Delete {users} users from {get_settings().for_script().place}?", end=" [y/N] ", file=sys.stderr, flush=True)
+    print(
+        f"Delete {users} users from {get_settings().for_script().place}?",
+        end=" [y/N] ",
+        file=sys.stderr,
+        flush=True,
+    )
     answer = ""
     with suppress(KeyboardInterrupt):
         answer = sys.stdin.readline().strip().lower()
