@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from difflib import get_close_matches
-from types import FrameType
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
@@ -50,11 +52,22 @@ DEPENDENCIES = {
     "tenacity", "truststore", "ty", "typer", "types-pyyaml", "typing-extensions", "typing-inspection",
     "urllib3", "uvicorn", "uvloop", "watchfiles", "websockets",
 }  # fmt: skip
-SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 YES = ("yes", "y", "true", "t", "on", "1")
 NO = ("no", "n", "false", "f", "off", "0")
-EXAMPLE = "postgresql://user:password@host:5432/database"
+
+
+def load(path: Path) -> ModuleType:
+    """Return the module that is in the file."""
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# The prompt takes the URLs that the service takes.
+URLS = load(Path(__file__).parent / "{{cookiecutter.project_slug}}" / "app" / "database_url.py")
 
 
 class Filters(Extension):
@@ -295,47 +308,14 @@ def check_slug(text: str) -> str:
 
 
 def check_url(text: str) -> str:
-    """Accept what `app/database_url.py` of the rendered project accepts, or nothing."""
-    text = text.strip()
-    if not text:
+    """Accept what the rendered project accepts, or nothing."""
+    if not (text := text.strip()):
         return ""
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        raise ValueError(f"is not a URL. Expected {EXAMPLE}, or nothing.")
-    if scheme not in SCHEMES:
-        named = f"{scheme}://" if re.fullmatch(r"[a-z]+(\+[a-z0-9]+)?", scheme) else "an unknown scheme"
-        raise ValueError(f"names {named}. Only PostgreSQL through asyncpg is supported: {EXAMPLE}.")
-    address, _, query = rest.rpartition("@")[2].partition("?")
-    host, _, database = address.partition("/")
-    parameters = dict(parse_qsl(query))
-    if not is_address(host):
-        raise ValueError(f"has no valid host and port. Expected {EXAMPLE}.")
-    if not database or not (host.partition(":")[0] or parameters.get("host")):
-        raise ValueError(f"must name a host and a database. Expected {EXAMPLE}.")
-    if parameters.get("sslmode", parameters.get("ssl", "prefer")) not in SSL_MODES:
-        raise ValueError(f"has an unknown sslmode. Allowed: {', '.join(SSL_MODES)}.")
-    if len(parameters) != len(parse_qsl(query)):
-        raise ValueError("gives a parameter twice.")
-    if unknown := sorted(set(parameters) - {"sslmode", "ssl", "channel_binding", "host"}):
-        # A password that is not encoded may look like parameters: only what looks like a name is shown.
-        names = [name for name in unknown if re.fullmatch("[a-z_]+", name)]
-        raise ValueError(
-            f"has unsupported parameters: {', '.join(names) or '(no names)'}. "
-            "Allowed: sslmode, channel_binding, host."
-        )
+    query = URLS.read_url(text).partition("?")[2]
+    names = URLS.left_out(set(dict(parse_qsl(query, keep_blank_values=True))))
+    if names:
+        warn(f"database_url has parameters that are left out: {', '.join(names)}.")
     return text
-
-
-def is_address(text: str) -> bool:
-    """Tell whether the text is a host, which may be left out, and a port, which may be, too."""
-    found = re.fullmatch(r"(?P<host>[^:/\[\]]*|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?", text)
-    if not found or not 1 <= int(found["port"] or 1) <= 65_535:
-        return False
-    try:
-        found["host"].encode("idna")  # as it is looked up
-    except UnicodeError:
-        return False
-    return True
 
 
 def check_schema(text: str) -> str:
@@ -425,8 +405,11 @@ def hide_password(answers: Answers) -> None:
 def without_password(url: str) -> str:
     """Return the URL without the password that it may have."""
     scheme, separator, rest = url.partition("://")
-    credentials, at, address = rest.rpartition("@")
-    return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{address}"
+    credentials, address = URLS.split_credentials(rest)
+    at = "@" if credentials or rest.startswith("@") else ""
+    place, mark, query = address.partition("?")
+    kept = "&".join(part for part in query.split("&") if not part.startswith("password="))
+    return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{place}{mark if kept else ''}{kept}"
 
 
 def warn_of_many_connections(pool_size: int, max_overflow: int) -> None:

@@ -41,12 +41,14 @@ REFUSED = [
         ("database_url", value)
         for value in [
             SECRET, f"u:{SECRET}@h/db", "sqlite:///db", f"mysql://u:{SECRET}@h/db",
-            f"postgresql+psycopg2://u:{SECRET}@h/db", f"postgres:/u:{SECRET}@h/db", f"postgresql://u:{SECRET}@h",
-            f"postgresql://u:{SECRET}@h/", f"postgresql://u:{SECRET}@/db", f"postgresql://u:{SECRET}@h:port/db",
-            f"postgresql://u:{SECRET}@h/db?sslmode=maybe", f"postgresql://u:{SECRET}@h/db?pool=5",
+            f"postgresql+pg8000://u:{SECRET}@h/db", f"postgres:/u:{SECRET}@h/db", f"postgresql://u:{SECRET}@",
+            f"postgresql://u:{SECRET}@h:port/db", f"postgresql://u:{SECRET}@h1:1,h2:x/db",
+            f"postgresql://u:{SECRET}@h/db?sslmode=maybe", f"postgresql://u:{SECRET}@h/db?sslmod=require",
+            f"postgresql://u:{SECRET}@h/db?target_session_attr=primary", f"postgresql://u@h/db?passwort={SECRET}",
+            f"postgresql://u@h/db?sslpassword={SECRET}", f"postgresql://u:{SECRET}@h/db?connect_timeout=soon",
             f"{SECRET}://u@h/db", f"postgresql://u:{SECRET}@h:99999/db", f"postgresql://u:{SECRET}@h:0/db",
             f"postgresql://u:{SECRET}@a..b/db", "postgresql://h/db?sslmode=require&sslmode=disable",
-            f"postgresql://h/db?user=u&password=x&{SECRET}=1", f"postgresql://u:{SECRET}@h/db?a\nb\n1=1",
+            f"postgresql://u:{SECRET}@h1,h2/db?port=1,2,3",
         ]
     ],
     *[("database_schema", value) for value in ["", "pg_mine", "x" * 64, "é" * 32, "a\0b", "$user", "information_schema"]],
@@ -84,7 +86,10 @@ ACCEPTED = [
     *[
         ("database_url", url)
         for url in [
-            "postgres://u@h/db", "postgresql+asyncpg://h/db", "postgresql://u@[::1]:5/db",
+            "postgres://u@h/db", "postgresql+asyncpg://h/db", "postgresql://u@[::1]:5/db", "POSTGRES://u@h/db",
+            "postgresql+psycopg2://u@h/db", "postgresql://u@h1:1,h2/db?target_session_attrs=primary",
+            "postgresql://u@/db", "postgresql://u@h", "postgresql://?service=mine", "'postgresql://u@h/db'",
+            "postgresql://u@h/db?pool=5&schema=x&connection_limit=1", "postgresql://u@%2Frun/db?passfile=/x",
             "postgresql://u@/db?host=/run", "postgresql://h/db?sslmode=require&channel_binding=require", " postgresql://h/db ",
         ]
     ],

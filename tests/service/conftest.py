@@ -46,9 +46,9 @@ from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import URL
 
 from app.config import get_settings
-from app.setting_types import parse_database_url
 from app.db import DatabaseSessionManager, sessionmanager
 from app.db.connect_args import quoted
+from app.setting_types import parse_database_url
 from dev.postgres import PostgresUnavailableError, running_postgres
 from service.routes import app
 from service.tools import PROJECT, on_server, text_of

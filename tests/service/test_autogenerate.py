@@ -121,7 +121,8 @@ def test_a_drop_of_what_is_not_there_or_of_a_model_is_refused(project: Migrated,
     before = project.revisions
     said = project.fails(f"-x drop={name} revision --autogenerate -m wrong")
     assert said.startswith(f"drop={name}: there is nothing to drop by this name.")
-    assert project.fails(f"-x dorp={name} revision --autogenerate -m wrong").startswith("-x dorp: unknown.")
+    assert project.fails(f"-x dorp={name} revision --autogenerate -m wrong").startswith("-x dorp: not for")
+    assert project.fails(f"-x drop={name} upgrade head").startswith("-x drop: not for")
     assert project.revisions == before
 
 
@@ -159,9 +160,87 @@ def test_a_model_may_have_a_schema_of_its_own(project: Migrated) -> None:
 
 
 def test_a_model_may_be_in_a_schema_of_the_search_path(project: Migrated) -> None:
-    project.models(OTHER_SCHEMA.replace('"auth', '"public'))
+    models = (
+        OTHER_SCHEMA.replace('"auth', '"public')
+        .replace('"users"', '"logins"')
+        .replace("public.users", "public.logins")
+    )
+    project.models(models)
     project.sql("CREATE EXTENSION citext SCHEMA public", "CREATE TABLE public.shirts (id int)")
     project.revise("upgrade head", "check", "downgrade -1", "upgrade head", "check")
+    project.models(models.replace('"public.logins.id"', '"public.logins.id", ondelete="CASCADE"'))
+    assert 'ondelete="CASCADE"' in project.revise("upgrade head", "check")
+
+
+NESTED = """
+class Color(enum.Enum):
+    RED = "r"
+
+
+class Money(TypeDecorator):
+    impl = Numeric
+    cache_ok = True
+    def __init__(self, currency: str) -> None:
+        super().__init__(12, 2)
+
+
+def color(**schema):
+    return Enum(Color, name="color", **schema)
+
+
+class Painted(TypeDecorator):
+    impl = color(metadata=Base.metadata)
+    cache_ok = True
+
+
+class Shirt(Base):
+    __tablename__ = "shirts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    colors: Mapped[Any] = mapped_column(ARRAY(color(metadata=Base.metadata)))
+    painted: Mapped[Any] = mapped_column(Painted())
+    prices: Mapped[Any] = mapped_column(ARRAY(Money("EUR")))
+    theirs: Mapped[Any] = mapped_column(color(schema="auth"))
+
+
+class Login(Base):
+    __tablename__ = "logins"
+    __table_args__ = {"schema": "auth"}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    color: Mapped[Any] = mapped_column(color(metadata=Base.metadata))
+"""
+ENUMS = (
+    "SELECT string_agg(n.nspname || '.' || typname, ' ' ORDER BY n.nspname) FROM pg_type JOIN pg_namespace n"
+)
+ENUMS += " ON n.oid = typnamespace WHERE typtype = 'e'"
+
+
+def test_types_in_types_are_in_their_schemas(project: Migrated) -> None:
+    project.models(NESTED)
+    revision = project.revise("upgrade head", "check")
+    assert "mine" not in revision
+    assert "Money" not in revision
+    assert project.sql(ENUMS) == "auth.color mine.color"
+
+
+def test_a_drop_finds_no_table_of_another_schema(project: Migrated) -> None:
+    project.models("")
+    project.sql("CREATE TABLE public.notes (id int)", "CREATE TABLE public.users (id int)")
+    project.alembic("stamp head")
+    assert "does not exist" in project.fails("downgrade base")
+    assert project.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 2
+
+
+def test_a_check_of_a_model_is_seen_and_that_of_others_left_alone(project: Migrated) -> None:
+    project.alembic("upgrade head")
+    project.sql("ALTER TABLE mine.users ADD CONSTRAINT theirs CHECK (id > 0)")
+    project.models(SHIRT + "    size: Mapped[int]\n")
+    project.revise("upgrade head")
+    project.models(
+        SHIRT + "    size: Mapped[int]\n    __table_args__ = (CheckConstraint('size > 0', name='big'),)"
+    )
+    revision = project.revise("upgrade head", "check", "downgrade -1", "upgrade head")
+    assert "ck_shirts_big" in revision
+    assert "theirs" not in revision
 
 
 TYPES = """
@@ -187,6 +266,8 @@ class Shirt(Base):
     every: Mapped[Any] = mapped_column(Interval())
     data: Mapped[Any] = mapped_column(JSON, server_default="{}")
     other: Mapped[Any] = mapped_column(JSON, server_default=text("'[]'"))
+    third: Mapped[Any] = mapped_column(JSON, server_default=text("'{}'::json"))
+    fourth: Mapped[Any] = mapped_column(JSON, server_default=func.json_build_object("a", 1))
     more: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'"))
     tags: Mapped[Any] = mapped_column(ARRAY(Text), server_default="{}")
     size: Mapped[int] = mapped_column(server_default="1")

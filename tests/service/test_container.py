@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from app.config import Settings
-from app.setting_types import parse_database_url
 from app.main import app
+from app.setting_types import parse_database_url
 from service.tools import PROJECT, Server, url_of, wait_for
 
 DOCKERFILE = (PROJECT / "Dockerfile").read_text().replace("\\\n", "")

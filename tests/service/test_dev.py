@@ -21,8 +21,8 @@ from httpx2 import Client, TransportError
 from sqlalchemy import URL
 
 from app.config import get_settings
-from app.setting_types import parse_database_url
 from app.db.connect_args import quoted, search_path
+from app.setting_types import parse_database_url
 from dev import psql, serve
 from dev.postgres import (
     PostgresUnavailableError,

@@ -74,6 +74,7 @@ def test_a_renamed_schema_is_noticed(project: Migrated, new: str) -> None:
     assert "set DATABASE_SCHEMA to mine" in said
     assert ("ALTER SCHEMA mine RENAME TO yours" in said) is (new == "yours")  # public is there already
     assert f"alembic -x empty={new} upgrade head" in said
+    assert project.fails("-x empty=other upgrade head") == said
     assert project.sql(SCHEMAS) == "mine public"
     if new == "yours":
         project.sql("ALTER SCHEMA mine RENAME TO yours")
@@ -98,6 +99,23 @@ def test_another_service_in_the_database_is_none_of_ours(project: Migrated) -> N
     ours, theirs = "mine.alembic_version mine.notes mine.users", "public.alembic_version public.users"
     assert project.sql(TABLES) == f"{ours} {theirs} theirs.alembic_version"
     assert project.sql("SELECT version_num FROM public.alembic_version") == "ae1027a6acf"
+
+
+def test_what_others_call_alembic_version_stops_nobody(project: Migrated, role: str) -> None:
+    project.sql(
+        "CREATE SCHEMA odd",
+        "CREATE TABLE odd.alembic_version (number int)",
+        f"GRANT USAGE ON SCHEMA odd TO {role}",
+        f"GRANT SELECT ON odd.alembic_version TO {role}",
+        "CREATE SCHEMA closed",
+        "CREATE TABLE closed.alembic_version (version_num text)",
+        f"GRANT SELECT ON closed.alembic_version TO {role}",
+        "CREATE SCHEMA unread",
+        "CREATE TABLE unread.alembic_version (version_num text)",
+        f"GRANT USAGE ON SCHEMA unread TO {role}",
+        f"CREATE SCHEMA mine AUTHORIZATION {role}",
+    )
+    project.alembic("upgrade head", "check")
 
 
 def test_a_revision_of_another_branch_locks_nobody_out(project: Migrated) -> None:

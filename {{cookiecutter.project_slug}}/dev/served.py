@@ -4,16 +4,20 @@ The process ends with the one that reloads it. `/docs` and `/redoc` need no netw
 https://fastapi.tiangolo.com/how-to/custom-docs-ui-assets/
 """
 
+from importlib.resources import files
+from pathlib import Path
+
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.staticfiles import StaticFiles
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
-from starlette.routing import Mount, Route
+from starlette.responses import FileResponse, HTMLResponse
+from starlette.routing import Route
 
 from app.main import app
 from dev.parent import end_with_parent
 
 __all__ = ["app"]
+
+ASSETS = Path(str(files("fastapi_offline") / "static"))
 
 end_with_parent()
 
@@ -43,7 +47,11 @@ async def redoc(_request: Request) -> HTMLResponse:
     )
 
 
+async def asset(request: Request) -> FileResponse:
+    """Return a script of the pages. A `Mount` would not find them behind `FastAPI(root_path=...)`."""
+    return FileResponse(ASSETS / Path(request.path_params["name"]).name)
+
+
 if app.openapi_url:  # else DOCS is false
-    assets = StaticFiles(packages=[("fastapi_offline", "static")])
-    local = [Mount("/docs-assets", assets), Route("/docs", docs), Route("/redoc", redoc)]
+    local = [Route("/docs", docs), Route("/redoc", redoc), Route("/docs-assets/{name}", asset)]
     app.router.routes[:0] = local  # before FastAPI's own pages, which take their scripts from a CDN

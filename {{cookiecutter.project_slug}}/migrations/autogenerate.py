@@ -14,11 +14,12 @@ from alembic.operations.ops import DropTableOp, MigrateOperation, MigrationScrip
 from alembic.runtime.plugins import Plugin
 from alembic.util import CommandError, DispatchPriority, PriorityDispatchResult
 from sqlalchemy import (
+    ARRAY,
     BLANK_SCHEMA,
     JSON,
     Connection,
     DefaultClause,
-    Enum,
+    ForeignKeyConstraint,
     MetaData,
     Table,
     TypeDecorator,
@@ -27,9 +28,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.schema import sort_tables
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, SchemaType, TypeEngine
 
 logger = logging.getLogger("alembic.runtime.migration")  # env.py shows it
+CAST = re.compile(r"::[\w .\[\]\"]+$|(?<=')::\w+")  # the type that PostgreSQL shows of a text
 POSTGRESQL = make_url("postgresql+asyncpg://").get_dialect()()
 
 
@@ -46,13 +48,22 @@ def as_revisions_have_it(models: MetaData) -> MetaData:
     for table in models.sorted_tables:
         to: Any = None if table.schema == schema else table.schema  # None is allowed, though not annotated
         copy = table.to_metadata(metadata, schema=to, referred_schema_fn=referred_schema)
-        for column in copy.columns:
-            kind = column.type
-            if isinstance(kind, Enum) and kind.schema == schema:
-                kind.schema = kind.metadata = None  # SQLAlchemy 2.0 keeps them
-            elif isinstance(kind, TypeDecorator) and not is_of_sqlalchemy(kind):
-                column.type = kind.load_dialect_impl(POSTGRESQL)  # a revision does not depend on the class
+        for column in table.columns:
+            copy.columns[column.key].type = type_of_revision(column.type, schema)
     return metadata
+
+
+def type_of_revision(kind: TypeEngine[Any], schema: str | None) -> TypeEngine[Any]:
+    """Return the type without the configured schema. A class of the owner's is what it is in PostgreSQL."""
+    if isinstance(kind, ARRAY):
+        kind = kind.copy()
+        kind.item_type = type_of_revision(kind.item_type, schema)
+    elif isinstance(kind, TypeDecorator) and not is_of_sqlalchemy(kind):
+        return type_of_revision(kind.load_dialect_impl(POSTGRESQL), schema)
+    elif isinstance(kind, SchemaType):
+        kind = kind.copy()
+        kind.schema, kind.metadata = None if kind.schema == schema else kind.schema, None
+    return kind
 
 
 def is_of_sqlalchemy(kind: object) -> bool:
@@ -76,12 +87,13 @@ def compare_default(
     old, new = stored.server_default, model.server_default
     if not (isinstance(old, DefaultClause) and isinstance(new, DefaultClause)):
         return PriorityDispatchResult.CONTINUE
-    text = new.arg if isinstance(new.arg, str) else str(new.arg)
+    literal_binds = {"literal_binds": True}
+    text = new.arg if isinstance(new.arg, str) else str(new.arg.compile(None, compile_kwargs=literal_binds))
     has_no_equal = isinstance(stored.type, JSON | NullType) and not isinstance(stored.type, JSONB)
     if not has_no_equal and not (isinstance(new.arg, str) and "'" in text):
         return PriorityDispatchResult.CONTINUE
     literal = "'" + text.replace("'", "''") + "'"
-    if re.sub(r"::[\w .\[\]\"]+$", "", str(old.arg)) not in (text, literal):
+    if CAST.sub("", str(old.arg)) not in (CAST.sub("", text), literal):
         operation.modify_server_default = new
     return PriorityDispatchResult.STOP
 
@@ -90,6 +102,13 @@ PLUGIN = Plugin("service.defaults")
 PLUGIN.add_autogenerate_comparator(
     compare_default, "column", "server_default", priority=DispatchPriority.FIRST
 )
+
+
+def parts_of(key: ForeignKeyConstraint) -> tuple[Any, ...]:
+    """Return what a foreign key is, without the schema of the table that it names."""
+    targets = [element.target_fullname.rsplit(".", 2)[-2:] for element in key.elements]
+    options = (key.ondelete, key.onupdate, key.deferrable, key.initially, key.match)
+    return [column.name for column in key.columns], targets, [str(option).upper() for option in options]
 
 
 class OnlyOfModels:
@@ -120,6 +139,8 @@ class OnlyOfModels:
         """Hide columns, indexes and constraints that only the database has."""
         if kind == "table" and reflected and other is None:
             self.removed = item.metadata
+        if kind == "foreign_key_constraint" and other is not None and parts_of(item) == parts_of(other):
+            return False  # PostgreSQL does not show a schema that is on the search path
         if kind == "table" or not reflected or other is not None:
             return True
         return self.is_to_drop(item.table.fullname, name)

@@ -18,6 +18,7 @@ SCHEMA = text("""
 CURRENT_SCHEMA = text("SELECT current_schema()")
 VERSION_TABLES = text("""
     SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        JOIN pg_attribute ON attrelid = pg_class.oid AND attname = 'version_num'
     WHERE relname = 'alembic_version' AND has_table_privilege(pg_class.oid, 'SELECT')
         AND has_schema_privilege(pg_namespace.oid, 'USAGE')
 """)
@@ -74,9 +75,10 @@ def check_not_renamed(connection: Connection, schema: str, revisions: set[str]) 
             _, old, *_ = connection.execute(SCHEMA, {"name": other}).one()
             rename = "" if there else f"To rename the schema: ALTER SCHEMA {old} RENAME TO {new}. "
             raise CommandError(
-                f"The schema {old} has the tables of this service, and the schema {new} has not. "
-                f"To go on with them, set DATABASE_SCHEMA to {other}. {rename}To create the tables again, "
-                f"empty, in {new}: alembic -x {shlex.quote(f'empty={schema}')} upgrade head"
+                f"The schema {old} has the tables of this service, or of another one of the same template. "
+                f"The schema {new} has none. If {old} is another service's, or to begin anew: "
+                f"alembic -x {shlex.quote(f'empty={schema}')} upgrade head. {rename}"
+                f"To go on with {old}, set DATABASE_SCHEMA to {other}."
             )
 
 

@@ -27,7 +27,8 @@ SETTINGS = get_settings().for_migrations()
 SCHEMA = SETTINGS.database_schema
 METADATA = as_revisions_have_it(Base.metadata)
 SCHEMAS = [SCHEMA, *sorted({table.schema for table in METADATA.sorted_tables if table.schema})]
-OPTIONS = context.get_x_argument(as_dictionary=True)  # alembic -x NAME=VALUE
+OPTIONS = [option.partition("=") for option in context.get_x_argument()]  # alembic -x NAME=VALUE
+DROP = {name.strip() for option, _, names in OPTIONS if option == "drop" for name in names.split(",")}
 REVISIONS = {script.revision for script in context.script.walk_revisions()}
 CURRENT_DATABASE = text("SELECT current_database()")
 logger = logging.getLogger("alembic.runtime.migration")
@@ -42,16 +43,17 @@ def is_command(*names: str) -> bool:
 
 def run(connection: Connection) -> None:
     """Run what Alembic's command asks for."""
-    if unknown := OPTIONS.keys() - {"drop", "empty"}:
-        raise CommandError(f"-x {', '.join(sorted(unknown))}: unknown. Allowed: drop=NAME, empty=SCHEMA.")
     if is_command("upgrade", "stamp"):
-        if OPTIONS.get("empty") != SCHEMA:
+        if ("empty", "=", SCHEMA) not in OPTIONS:
             checks.check_not_renamed(connection, SCHEMA, REVISIONS)
         for schema in SCHEMAS:
             checks.create_schema(connection, schema)
         checks.check_current(connection, SCHEMA)
-    drop = {name.strip() for name in OPTIONS.get("drop", "").split(",") if name.strip()}
-    only = OnlyOfModels(connection, METADATA, SCHEMA, drop)
+    only = OnlyOfModels(connection, METADATA, SCHEMA, DROP)
+    if is_command(
+        "upgrade", "downgrade"
+    ):  # else the DROP TABLE of a table that is not there may find another
+        connection.execution_options(schema_translate_map={None: SCHEMA})
     connection.commit()  # else Alembic would leave the transactions to us
 
     def finish(_context: Any, _revision: Any, scripts: list[Any]) -> None:
@@ -59,7 +61,7 @@ def run(connection: Connection) -> None:
         only.sort_drops(scripts[0])
         if is_command("revision") and scripts[0].upgrade_ops.is_empty():
             scripts.clear()
-            logger.warning("No revision is written: the database has what the models say.")
+            logger.warning("No revision is written: autogenerate found no change.")
 
     context.configure(
         connection=connection,
@@ -71,7 +73,7 @@ def run(connection: Connection) -> None:
         include_object=only.include_object,
         render_item=render_type,
         compare_server_default=True,
-        autogenerate_plugins=["alembic.autogenerate.*", PLUGIN.name],
+        autogenerate_plugins=["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname", PLUGIN.name],
         process_revision_directives=finish,
     )
     if not context.get_context().purge:
@@ -139,11 +141,14 @@ async def run_online() -> None:
             "DATABASE_PGBOUNCER is set: migrations need a session of the server, which PgBouncer does not "
             "give. Set DATABASE_DIRECT_URL to a URL that leads to the server itself."
         )
-    engine = create_async_engine(DRIVER, connect_args=connect_args(SETTINGS), poolclass=NullPool)
+    engine = create_async_engine(
+        DRIVER, connect_args=connect_args(SETTINGS), poolclass=NullPool, hide_parameters=True
+    )
     lock_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
     async with aclosing(await connect(lock_engine)) as lock, aclosing(await connect(engine)) as connection:
-        while not await lock.scalar(LOCK, {"schema": SCHEMA}):  # noqa: ASYNC110 another process holds it
-            await asyncio.sleep(0.1)
+        if is_command("upgrade", "downgrade", "stamp"):
+            while not await lock.scalar(LOCK, {"schema": SCHEMA}):  # noqa: ASYNC110 another process holds it
+                await asyncio.sleep(0.1)
         try:
             await connection.run_sync(run)  # leaving the block closes the connections, which ends the lock
         except DBAPIError as error:
@@ -161,6 +166,11 @@ if context.config.cmd_opts and not logger.handlers:  # called from the command l
     logger.addHandler(logging.StreamHandler())
     logger.setLevel(logging.INFO)
 
+for name, _, _ in OPTIONS:
+    if name not in ("drop", "empty") or (name == "drop" and not is_command("revision", "check")):
+        raise CommandError(
+            f"-x {name}: not for this command. Allowed: -x empty=SCHEMA upgrade, -x drop=NAME revision."
+        )
 if context.is_offline_mode():
     print_sql()
 else:

@@ -17,9 +17,9 @@ from sqlalchemy import URL, event, text
 from sqlalchemy.exc import DisconnectionError
 
 from app.config import get_settings
-from app.setting_types import parse_database_url
 from app.db import DatabaseSessionManager, sessionmanager
 from app.db.engine import create_engine
+from app.setting_types import parse_database_url
 from dev.postgres import running_postgres
 from service.servers import is_running, new_home, start, stop
 from service.tools import eventually, on_server, proxied, run, served, text_of, wait_for

@@ -14,10 +14,10 @@ from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import get_settings
-from app.setting_types import parse_database_url
 from app.db import DatabaseSessionManager, replica
 from app.db.errors import ReadOnlySessionError
 from app.db.replica import Fallback
+from app.setting_types import parse_database_url
 from dev.postgres import running_postgres
 from service.servers import follow, new_home, start, stop
 from service.tools import eventually, on_server, run, served, text_of, wait_for
