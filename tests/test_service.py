@@ -15,7 +15,7 @@ HOUSE = Path(__file__).parent / "service"
 SESSIONS = ["test_sessions.py", "test_requests.py", "test_dependencies.py"]
 OTHERS = [path.name for path in sorted(HOUSE.glob("test_*.py")) if path.name not in SESSIONS]
 # Needed by these tests alone: types of what they parse, and a client for a websocket.
-LIBRARIES = ["pyyaml>=6,<7", "types-pyyaml>=6,<7", "websockets>=17,<18"]
+LIBRARIES = ["hypothesis>=6.150,<7", "pyyaml>=6,<7", "types-pyyaml>=6,<7", "websockets>=17,<18"]
 
 
 def uv_run(project: BakedProject, environment: dict[str, str], libraries: list[str], *command: str) -> str:

@@ -73,7 +73,8 @@ def url_of(url: URL, query: dict[str, Any], host: str | None, port: Any) -> str:
     user = quote(url.username or "", safe="")
     password = ":" + quote(url.password, safe="") if url.password else ""
     at = "@" if user or password else ""
-    return f"postgresql://{user}{password}{at}/{quote(url.database or '', safe='')}?{urlencode(kept)}"
+    database = "/" + quote(url.database, safe="") if url.database else ""
+    return f"postgresql://{user}{password}{at}{database}?{urlencode(kept)}"
 
 
 def server_settings(settings: Settings) -> dict[str, str]:

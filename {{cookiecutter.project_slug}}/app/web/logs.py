@@ -39,6 +39,12 @@ def traceback_of(ei: ExceptionInfo) -> str:
 class TextFormatter(logging.Formatter):
     """Formats a record for a terminal."""
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text, with the id of the request if there is one."""
+        request = getattr(record, "correlation_id", "-")
+        vars(record)["request"] = "" if request == "-" else f" [{request}]"
+        return super().format(record)
+
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 the name is logging's
         """Return the traceback without the values that are in errors of the database."""
         return traceback_of(ei)
@@ -72,7 +78,7 @@ def configure_logging(level: str) -> None:
     terminal = sys.stderr.isatty()
     handler = logging.StreamHandler()
     handler.addFilter(CorrelationIdFilter(default_value="-"))
-    text = TextFormatter("%(levelname)s:     %(message)s [%(correlation_id)s]")
+    text = TextFormatter("%(levelname)s:     %(message)s%(request)s")
     handler.setFormatter(text if terminal else LineFormatter(FIELDS, rename_fields=NAMES))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
