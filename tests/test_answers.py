@@ -366,6 +366,22 @@ def test_the_password_of_one_project_is_not_the_next_ones(bake: Bake) -> None:
     assert SECRET not in bake(database_url="postgresql://u@h/db").read(".env")
 
 
+def test_parameters_of_other_tools_are_left_out_with_a_warning_that_names_them(
+    home: Path, tmp_path: Path
+) -> None:
+    url = f"postgresql://u@h/db?schema={SECRET}&connection_limit=1&sslmode=require&application_name=a"
+    done = cli("--no-input", "-o", str(tmp_path), f"database_url={url}")
+    assert done.returncode == 0
+    assert "database_url has parameters that are left out: connection_limit, schema." in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_a_password_in_the_parameters_goes_to_env_alone(bake: Bake) -> None:
+    project = bake(database_url=f"postgresql://h/db?user=u&password={SECRET}&sslmode=require")
+    holding = [path.name for path in project.files() if SECRET in path.read_text(encoding="utf-8")]
+    assert holding == [".env"]
+
+
 def test_an_env_with_another_url_is_kept_and_said_so(home: Path, tmp_path: Path) -> None:
     assert cli("--no-input", "-o", str(tmp_path)).returncode == 0
     done = cli("--no-input", "-f", "-o", str(tmp_path), "database_url=postgresql://u@h/db")

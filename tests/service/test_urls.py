@@ -1,5 +1,6 @@
 """DATABASE_URL as providers and tools write it: what the driver gets, and what is said of it."""
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -8,10 +9,11 @@ from asyncpg.connect_utils import _parse_connect_dsn_and_args
 from hypothesis import given, strategies as st
 
 from app.config import get_settings
-from app.database_url import read_url
+from app.database_url import KNOWN, OURS, read_url
 from app.db.connect_args import of_url
 from app.db.startup import notes
 from app.setting_types import parse_database_url
+from service.tools import PROJECT
 
 ARGUMENTS = (
     *("host", "port", "user", "password", "passfile", "database", "ssl", "service", "servicefile"),
@@ -141,3 +143,20 @@ def test_what_somebody_should_know_of_a_url_is_said(text: str, said: str) -> Non
 def test_no_way_of_printing_a_url_shows_a_secret() -> None:
     url = parse_database_url("postgresql://h/db?user=u&password=s3cret&token=s3cret")
     assert "s3cret" not in f"{url!r} {url}"
+
+
+def test_every_url_of_the_page_is_read() -> None:
+    page = (PROJECT / "docs" / "database-url.md").read_text(encoding="utf-8")
+    urls = [url for url in re.findall(r"[\w+]+://[^`\s]*", page) if re.match("postgres.*://.", url)]
+    assert len(urls) == 9
+    for url in urls:
+        assert as_asyncpg_reads(url.replace("sslrootcert=/etc/ssl/provider-ca.pem", "sslrootcert=system"))
+
+
+def test_every_parameter_of_the_page_is_known() -> None:
+    page = (PROJECT / "docs" / "database-url.md").read_text(encoding="utf-8")
+    table = page.partition("## Parameters")[2].partition("A parameter that is not known")[0]
+    rows = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    named = {name for row in rows for name in re.findall("`([a-z_]+)`", row)}
+    assert named >= OURS | {"sslmode", "sslrootcert", "sslcert", "sslkey", "target_session_attrs", "options"}
+    assert named - KNOWN == {"schema", "connection_limit"}

@@ -7,6 +7,16 @@ from app.config import get_settings
 from app.db.connect_args import search_path
 from dev.programs import PostgresUnavailableError, programs
 
+OF_PARAMETER = {
+    "ssl": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "passfile": "PGPASSFILE",
+    "service": "PGSERVICE",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+}
+
 
 def program() -> str:
     """Return the path of psql: the machine's, or the wheel's, which has neither TLS nor a line editor."""
@@ -25,11 +35,11 @@ def variables() -> dict[str, str]:
     url = settings.database_url
     given = {
         "PGHOST": url.host or url.query.get("host"),
-        "PGPORT": url.port and str(url.port),
+        "PGPORT": url.port or url.query.get("port"),
         "PGUSER": url.username,
         "PGPASSWORD": url.password,
         "PGDATABASE": url.database,
-        "PGSSLMODE": url.query.get("ssl"),
+        **{variable: url.query.get(name) for name, variable in OF_PARAMETER.items()},
     }
     if not settings.database_pgbouncer:  # which takes no options
         path = re.sub(r"([\\\s])", r"\\\1", search_path(settings))
