@@ -456,7 +456,7 @@ def test_on_a_terminal_a_wrong_answer_is_asked_again(home: Path, tmp_path: Path)
             terminal.expect_exact("):")
             terminal.sendline(answer)
             if answer != answers[-1]:
-                terminal.expect(f"{name} (is '{answer}'|names sqlite)")
+                terminal.expect(f"{name} (is '{answer}'|names sqlite|sqlite:// is not supported)")
     terminal.expect("Your project is in")
     terminal.wait()
     shown = parsed(BakedProject(tmp_path / "typed"))

@@ -30,7 +30,7 @@ def files(folder: str = "") -> list[Path]:
     [
         ("users", {"app.config", "app.db", "app.web", "app.users.models", "app.users.schemas"}),
         ("web", {"app.config", "app.db"}),
-        ("db", {"app.config"}),
+        ("db", {"app.config", "app.database_url"}),
     ],
 )
 def test_a_room_takes_what_the_faces_of_the_others_export(folder: str, allowed: set[str]) -> None:

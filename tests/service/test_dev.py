@@ -35,7 +35,14 @@ from dev.programs import programs
 from service.tools import PROJECT, on_server, text_of, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the signals and the terminals are POSIX's")
-INTERRUPTED = "import time\nprint('runs')\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(5)"
+INTERRUPTED = """
+import time
+try:
+    print("runs")
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise SystemExit(5)
+"""
 
 
 @pytest.fixture(scope="module")
