@@ -14,8 +14,14 @@ from tests.test_project import HOSTILE, run
 HOUSE = Path(__file__).parent / "service"
 SESSIONS = ["test_sessions.py", "test_requests.py", "test_dependencies.py"]
 OTHERS = [path.name for path in sorted(HOUSE.glob("test_*.py")) if path.name not in SESSIONS]
-# Needed by these tests alone: types of what they parse, and a client for a websocket.
-LIBRARIES = ["hypothesis>=6.150,<7", "pyyaml>=6,<7", "types-pyyaml>=6,<7", "websockets>=17,<18"]
+# Needed by these tests alone: certificates, types of what they parse, and a client for a websocket.
+LIBRARIES = [
+    "hypothesis>=6.150,<7",
+    "pyyaml>=6,<7",
+    "trustme>=1.2,<2",
+    "types-pyyaml>=6,<7",
+    "websockets>=17,<18",
+]
 
 
 def uv_run(project: BakedProject, environment: dict[str, str], libraries: list[str], *command: str) -> str:
@@ -61,8 +67,16 @@ def test_a_service_of_the_default_answers_keeps_its_promises(
     run_tests(bake(), environment, *names)
 
 
+# ty does not find by itself what `uv run --with` adds.
+TY = """
+import subprocess, sys
+added = [f"--extra-search-path={path}" for path in sys.path if path.endswith("site-packages")]
+sys.exit(subprocess.run(["ty", "check", *added, *sys.argv[1:]]).returncode)
+"""
+
+
 @pytest.mark.parametrize(
-    "checker", [["mypy", "--explicit-package-bases"], ["ty", "check"]], ids=["mypy", "ty"]
+    "checker", [["mypy", "--explicit-package-bases"], ["python", "-c", TY]], ids=["mypy", "ty"]
 )
 def test_these_tests_are_typed(bake: Bake, environment: dict[str, str], checker: list[str]) -> None:
     """The tests of other libraries are typed where these are installed. Ruff: see `service/ruff.toml`."""

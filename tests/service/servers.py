@@ -1,5 +1,8 @@
 """PostgreSQL servers that a test may stop and start: none of them is the tests' own."""
 
+import os
+import signal
+import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from dev import programs
+from dev import postgres, programs
 from dev.programs import PostgresUnavailableError
 
 
@@ -31,9 +34,8 @@ def stop(home: Path, mode: str = "fast") -> None:
 
 
 def start(home: Path, port: int | None) -> None:
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories="
-    log = home / "server.log"
-    programs.run(home, "pg_ctl", "start", "--pgdata", home / "data", "--log", log, "--options", options)
+    network = ("listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=")
+    programs.start(home, *network, postgres._mark(home))  # with its mark, `running_postgres` stops it
 
 
 def follow(home: Path, primary: Path, url: str) -> None:
@@ -43,5 +45,26 @@ def follow(home: Path, primary: Path, url: str) -> None:
     (home / "password").write_text((primary / "password").read_text())
     programs.run(
         home, "pg_basebackup", "--dbname", url, "--pgdata", home / "data",
-        "--write-recovery-conf", "--checkpoint", "fast",
+        "--write-recovery-conf", "--checkpoint", "fast", "--no-sync",
     )  # fmt: skip
+
+
+def promote(home: Path) -> None:
+    """Make a primary of a replica, and wait until it is one."""
+    programs.run(home, "pg_ctl", "promote", "--pgdata", home / "data")
+
+
+def freeze(home: Path) -> list[int]:
+    """Stop the processes of a server as if its machine hung: its connections stay open and do not answer."""
+    first = int((home / "data" / "postmaster.pid").read_text().splitlines()[0])
+    os.kill(first, signal.SIGSTOP)  # before the others: now it starts no more of them
+    children = subprocess.run(["pgrep", "-P", str(first)], capture_output=True, text=True, check=True)
+    others = [int(pid) for pid in children.stdout.split()]
+    for pid in others:
+        os.kill(pid, signal.SIGSTOP)
+    return [first, *others]
+
+
+def thaw(processes: list[int]) -> None:
+    for pid in processes:
+        os.kill(pid, signal.SIGCONT)

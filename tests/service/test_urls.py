@@ -86,6 +86,11 @@ def test_several_hosts_mean_the_one_that_can_be_written_to() -> None:
     assert only.target_session_attrs.value == "any"
 
 
+def test_a_connect_timeout_of_0_is_the_one_of_the_settings() -> None:
+    url = parse_database_url("postgresql://u:p@h/db?connect_timeout=0")  # libpq: no limit
+    assert of_url(url, get_settings())["retry_for"] == get_settings().database_connect_timeout
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0%"), min_size=1), st.booleans())
 def test_any_password_reaches_asyncpg(password: str, encoded: bool) -> None:  # noqa: FBT001 hypothesis gives it
     text = quote(password, safe="") if encoded else password
@@ -125,6 +130,7 @@ def test_asyncpg_takes_what_is_accepted(hosts: list[str], database: str, query: 
         ("postgresql://u:p@/db?host=/run", ""),
         ("postgresql://u:p@h/db?sslmode=disable", ""),
         ("postgresql://u:p@h/db?sslrootcert=system", ""),
+        ("postgresql://u:p@h/db?sslrootcert=/ca.pem", "has no sslmode"),
         ("postgresql://u:p@localhost,10.0.0.1/db", "has no sslmode"),
         ("postgresql://u:p@h/db", "has no sslmode"),
         ("postgresql://u:p@h/db?ssl=true&channel_binding=require", "Use sslmode=verify-full"),
@@ -145,7 +151,8 @@ def test_no_way_of_printing_a_url_shows_a_secret() -> None:
     assert "s3cret" not in f"{url!r} {url}"
 
 
-def test_every_url_of_the_page_is_read() -> None:
+def test_every_url_of_the_page_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "h")  # what the file of the service would name
     page = (PROJECT / "docs" / "database-url.md").read_text(encoding="utf-8")
     urls = [url for url in re.findall(r"[\w+]+://[^`\s]*", page) if re.match("postgres.*://.", url)]
     assert len(urls) == 9

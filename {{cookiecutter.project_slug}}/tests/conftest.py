@@ -38,6 +38,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_e
 
 from app.config import get_settings
 from app.db import Base, DatabaseSessionManager, sessionmanager
+from app.db.connect_args import DRIVER, connect_args
 from app.main import app
 from app.setting_types import parse_database_url
 from dev.postgres import PostgresUnavailableError, running_postgres
@@ -65,9 +66,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @asynccontextmanager
 async def connection_to(url: URL | None = None) -> AsyncGenerator[AsyncConnection]:
     """Connect as the owner of the tables, or to another URL. Each statement commits by itself."""
+    settings = get_settings().for_migrations()
+    changes = {"database_lock_timeout": 10, **({"database_url": url} if url else {})}
     engine = create_async_engine(
-        url or get_settings().for_migrations().database_url,
-        connect_args={"server_settings": {"lock_timeout": "10s"}},
+        DRIVER,
+        connect_args=connect_args(settings.model_copy(update=changes)),
         isolation_level="AUTOCOMMIT",
         poolclass=NullPool,
     )

@@ -180,12 +180,15 @@ async def test_a_read_session_cannot_write_while_it_reads_from_the_primary(pair:
 
 
 def test_nothing_of_the_url_of_the_replica_reaches_the_primary() -> None:
-    copy = parse_database_url(f"postgresql://reader:{NOT_TOLD}@copy/x?sslmode=require")
+    copy = parse_database_url(f"postgresql://reader:{NOT_TOLD}@copy/x?sslrootcert=system")
     primary = parse_database_url("postgresql://owner@main/db")
     of_replica = of_url(copy, get_settings(), primary=False)
     of_primary = of_url(primary, get_settings())
     assert NOT_TOLD in str(of_replica)
-    assert NOT_TOLD not in str(of_replica | of_primary)  # what Fallback connects with
+    assert of_replica["tls"]()
+    stand_in = of_replica | of_primary  # what Fallback connects with
+    assert NOT_TOLD not in str(stand_in)
+    assert not stand_in["tls"]()
 
 
 async def test_without_a_fallback_reads_are_answered_503_and_writes_go_on(pair: Pair) -> None:

@@ -1,11 +1,14 @@
 """What an engine connects with: the URL, and the settings that the server keeps for each connection."""
 
 import math
+import os
 import ssl
 import sys
+from functools import cache, partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import asyncpg
 from sqlalchemy import URL
 
 from app.config import Settings
@@ -13,11 +16,17 @@ from app.database_url import OF_DRIVER
 from app.db.connection import KEEP_ALIVE, Connection, connect
 
 DRIVER = "postgresql+asyncpg://"
+FILES = ("sslrootcert", "sslcert", "sslkey")  # of a URL
+SYSTEM = "system"  # as `sslrootcert`: the system's roots, as libpq has it
 CHECK_CLIENT = "0" if sys.platform == "win32" else "1s"  # a server on Windows takes nothing but 0
 COMMAND_GRACE = 1  # seconds that the server has to say itself that a statement took too long
 # PgBouncer may give every transaction another server connection, so nothing is prepared for a later one. The
 # first is asyncpg's cache, the second SQLAlchemy's. Each statement is parsed again at each execution.
 PGBOUNCER = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+
+# `target_session_attrs` of reads. Their connections are read-only themselves, which asyncpg takes for the
+# server's. The rest of `prefer-standby` is done by the replica's fallback: there is one URL for each host.
+OF_READS = {"read-write": "primary", "read-only": "standby", "prefer-standby": "standby"}
 
 
 def connect_args(settings: Settings, *, read_only: bool = False) -> dict[str, Any]:
@@ -31,42 +40,57 @@ def connect_args(settings: Settings, *, read_only: bool = False) -> dict[str, An
     settings_of_server = {"server_settings": server_settings(settings) | read}
     return {
         "async_creator_fn": connect,
-        **of_url(settings.database_url, settings),
+        **of_url(settings.database_url, settings, read_only=read_only),
         # A little after the server's own limit. It counts where the network or the server is frozen.
         "command_timeout": limit + COMMAND_GRACE if limit else None,
         **(PGBOUNCER if settings.database_pgbouncer else settings_of_server),
     }
 
 
-def of_url(url: URL, settings: Settings, *, primary: bool = True) -> dict[str, Any]:
+def of_url(url: URL, settings: Settings, *, read_only: bool = False, primary: bool = True) -> dict[str, Any]:
     """Return the part of the `connect_args` that depends on the URL: there is one URL for each host."""
     query: dict[str, Any] = dict(url.query)
     hosts = query["host"].split(",") if "host" in query else [url.host]
     ports = query["port"].split(",") if "port" in query else [url.port]
     if len(hosts) > 1 and primary:
         query.setdefault("target_session_attrs", "read-write")
-    system_roots = query.get("sslrootcert") == "system"  # libpq's word for them, which asyncpg does not know
+    wanted = query.get("target_session_attrs")
+    if read_only and wanted in OF_READS and (wanted != "prefer-standby" or not primary):
+        query["target_session_attrs"] = OF_READS[wanted]
     times = {name: int(value) for name, value in query.items() if name.startswith("keepalives")}
     return {
         "urls": [url_of(url, query, host, port) for host, port in zip(hosts, ports, strict=True)],
-        "retry_for": float(query.get("connect_timeout") or settings.database_connect_timeout),
+        "retry_for": float(query.get("connect_timeout", 0)) or settings.database_connect_timeout,
         "connection_class": type("Connection", (Connection,), {"keep_alive": KEEP_ALIVE | times}),
-        **({"ssl": with_system_roots(query)} if system_roots else {}),
+        "tls": partial(tls, *map(query.get, FILES)),
     }
 
 
-def with_system_roots(query: dict[str, Any]) -> ssl.SSLContext:
+def tls(roots: str | None, *client: str | None) -> dict[str, Any]:
+    """Return what asyncpg does not know of TLS: the system's roots. It is asked at each connect.
+
+    Raises:
+        asyncpg.InterfaceError: a file cannot be read. The error of the file itself would not name it.
+    """
+    for name, path in zip(FILES, (roots, *client), strict=True):
+        if path and path != SYSTEM and not os.access(path, os.R_OK):
+            raise asyncpg.InterfaceError(f"The file of {name} cannot be read: {path}")
+    return {"ssl": with_system_roots(*client)} if roots == SYSTEM else {}
+
+
+@cache
+def with_system_roots(certificate: str | None, key: str | None) -> ssl.SSLContext:
     """Return what checks the server's certificate and name (verify-full) against the system's roots."""
     context = ssl.create_default_context()
-    if "sslcert" in query:
-        context.load_cert_chain(query["sslcert"], query.get("sslkey"))
+    if certificate:
+        context.load_cert_chain(certificate, key)
     return context
 
 
 def url_of(url: URL, query: dict[str, Any], host: str | None, port: Any) -> str:
     """Return the URL as asyncpg reads it, with one of its hosts."""
     kept = {"sslmode" if name == "ssl" else name: value for name, value in query.items()}
-    own = {"sslrootcert", "sslcert", "sslkey", "sslmode"} if query.get("sslrootcert") == "system" else set()
+    own = {*FILES, "sslmode"} if query.get("sslrootcert") == SYSTEM else set()
     kept = {name: value for name, value in kept.items() if name in OF_DRIVER - own}
     if host:
         kept |= {"host": f"[{host}]" if ":" in host and host[0] not in "[/" else host, "port": port}

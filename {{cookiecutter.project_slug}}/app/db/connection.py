@@ -5,7 +5,7 @@ import math
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -91,7 +91,9 @@ def is_away(error: Exception, *, passfile: bool) -> bool:
     return changed or (isinstance(error, AWAY) and not isinstance(error, ssl.SSLError))
 
 
-async def connect(*, urls: list[str], retry_for: float, **kwargs: Any) -> asyncpg.Connection:
+async def connect(
+    *, urls: list[str], retry_for: float, tls: Callable[[], dict[str, Any]], **kwargs: Any
+) -> asyncpg.Connection:
     """Open a connection; try again for this many seconds while the server is away or starts.
 
     There is a URL for each host, and each attempt takes the next: asyncpg has one time limit for all hosts,
@@ -110,15 +112,17 @@ async def connect(*, urls: list[str], retry_for: float, **kwargs: Any) -> asyncp
             with attempt:
                 url, seconds = urls[0], min(end - time.monotonic(), retry_for / len(urls))
                 try:
-                    return await asyncpg.connect(url, timeout=max(seconds, 0.1), **kwargs)
-                except AWAY:
+                    return await asyncpg.connect(url, timeout=max(seconds, 0.1), **tls(), **kwargs)
+                except AWAY as error:
                     if url == urls[0]:  # else another connection has moved on
                         urls.append(urls.pop(0))
+                    if isinstance(error.__cause__, ssl.SSLError):  # the server refused our certificate
+                        raise error.__cause__ from None
                     raise
-    except (OSError, asyncpg.TargetServerAttributeNotMatched) as error:
-        reason = str(error) or "no answer in time"
+    except (OSError, asyncpg.TargetServerAttributeNotMatched, asyncpg.InterfaceError) as error:
+        reason = str(error).partition("\n")[0] or "no answer in time"  # the hint is on the next line
         cause = asyncpg.CannotConnectNowError(f"The database cannot be reached: {reason}")
         raise DBAPIError(None, None, cause) from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except asyncpg.PostgresError as error:
         raise DBAPIError(None, None, error) from error
     raise AssertionError("stamina returns or raises")

@@ -33,9 +33,8 @@ def create_engine(settings: Settings, *, read_only: bool = False) -> AsyncEngine
     """
     replica = settings.database_replica_url if read_only else None
     arguments = connect_args(settings, read_only=read_only)
-    of_primary = of_url(settings.database_url, settings)
     if replica:
-        arguments |= of_url(replica, settings, primary=False)
+        arguments |= of_url(replica, settings, read_only=True, primary=False)
     engine = create_async_engine(
         DRIVER,
         connect_args=arguments,
@@ -56,7 +55,7 @@ def create_engine(settings: Settings, *, read_only: bool = False) -> AsyncEngine
         engine.sync_engine, "handle_error", name_read_error if read_only else leave_standby, retval=True
     )
     if replica and settings.database_replica_fallback:
-        Fallback(engine, of_primary)
+        Fallback(engine, of_url(settings.database_url, settings, read_only=True))
     if tracing():
         trace_statements(engine.sync_engine)
     if isinstance(engine.pool, FairPool):

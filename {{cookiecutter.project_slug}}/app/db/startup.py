@@ -76,7 +76,8 @@ def notes(url: URL) -> list[str]:
         found.append("has pgbouncer=true, which is left out. Set DATABASE_PGBOUNCER=true instead.")
     if url.query.get("channel_binding") == "require":
         found.append("has channel_binding=require, which the driver lacks. Use sslmode=verify-full.")
-    if "ssl" not in url.query and "sslrootcert" not in url.query and any(map(is_far, hosts_of(url))):
+    named = "ssl" in url.query or url.query.get("sslrootcert") == "system"
+    if not named and any(map(is_far, hosts_of(url))):
         found.append(
             "has no sslmode: if the server offers no TLS, the password and the data are sent in clear text. "
             "Set sslmode=verify-full, or sslmode=disable if the network is trusted."
