@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     with TemporaryDirectory() as folder:
         config = {"replay_dir": f"{folder}/replay", "cookiecutters_dir": f"{folder}/cookiecutters"}
         project = cookiecutter(str(TEMPLATE), no_input=True, output_dir=folder, default_config=config)
-        libraries = [f"--with={name}" for name in ("matplotlib>=3.10,<4", "psutil>=7,<8")]
+        libraries = [f"--with={name}" for name in ("matplotlib>=3.10,<4", "psutil>=7,<8", "trustme>=1.2,<2")]
         run = ["uv", "run", "--quiet", f"--directory={project}", *libraries, "python", "-m", "benchmarks.run"]
         return subprocess.run(
             [*beside_the_server(), *run, *arguments], env=environment, check=False

@@ -17,6 +17,7 @@ from benchmarks.measures import (
     start,
     telemetry,
     throughput,
+    tls,
 )
 from benchmarks.report import HERE, Section, machine, summary
 
@@ -30,6 +31,7 @@ MEASURES: dict[str, Callable[[Effort], Section]] = {
     "scaling": scaling.measure,
     "script": script.measure,
     "telemetry": telemetry.measure,
+    "tls": tls.measure,
     "start": start.measure,
 }
 
