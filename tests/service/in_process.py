@@ -34,6 +34,7 @@ def _run(folder: Path, environment: dict[str, str], output: Path, commands: tupl
     os.chdir(folder)
     os.environ.update(environment)
     sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True  # of models that are written again within a second
     with output.open("wb", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
