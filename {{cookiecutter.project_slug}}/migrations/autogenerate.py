@@ -7,6 +7,7 @@ table (`users.full_name`, `users.ix_users_email`). Several names are separated b
 
 import logging
 import re
+from functools import cached_property
 from typing import Any, Literal
 
 from alembic.autogenerate.api import AutogenContext
@@ -30,9 +31,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.schema import sort_tables
 from sqlalchemy.types import NullType, SchemaType, TypeEngine
 
+from app.db.connect_args import DRIVER
+
 logger = logging.getLogger("alembic.runtime.migration")  # env.py shows it
 CAST = re.compile(r"::[\w .\[\]\"]+$|(?<=')::\w+")  # the type that PostgreSQL shows of a text
-POSTGRESQL = make_url("postgresql+asyncpg://").get_dialect()()
+POSTGRESQL = make_url(DRIVER).get_dialect()()
 
 
 def as_revisions_have_it(models: MetaData) -> MetaData:
@@ -117,12 +120,16 @@ class OnlyOfModels:
     def __init__(self, connection: Connection, metadata: MetaData, schema: str, drop: set[str]) -> None:
         self.tables = {(table.schema, table.name) for table in metadata.sorted_tables}
         self.schemas = {schema for schema, _ in self.tables} | {None}
-        # The search path has more schemas. A table there may have the name of a model's table.
-        self.own = {*inspect(connection).get_table_names(schema=schema)} - {"alembic_version"}
+        self.connection, self.schema = connection, schema
         self.drop = drop
         self.dropped: set[str] = set()
         self.left: set[str] = set()
         self.removed = MetaData()
+
+    @cached_property
+    def own(self) -> set[str]:
+        """The tables of the configured schema. Another schema of the search path may have the same names."""
+        return {*inspect(self.connection).get_table_names(schema=self.schema)} - {"alembic_version"}
 
     def include_name(self, name: str | None, kind: str, parents: Any) -> bool:
         """Hide schemas and tables before Alembic looks at them."""

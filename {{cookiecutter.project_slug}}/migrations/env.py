@@ -50,9 +50,8 @@ def run(connection: Connection) -> None:
             checks.create_schema(connection, schema)
         checks.check_current(connection, SCHEMA)
     only = OnlyOfModels(connection, METADATA, SCHEMA, DROP)
-    if is_command(
-        "upgrade", "downgrade"
-    ):  # else the DROP TABLE of a table that is not there may find another
+    if is_command("upgrade", "downgrade"):
+        # Else the DROP TABLE of a table that is not there finds another one on the search path.
         connection.execution_options(schema_translate_map={None: SCHEMA})
     connection.commit()  # else Alembic would leave the transactions to us
 

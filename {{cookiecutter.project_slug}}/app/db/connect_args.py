@@ -4,6 +4,7 @@ import math
 import os
 import ssl
 import sys
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -50,7 +51,7 @@ def connect_args(settings: Settings, *, read_only: bool = False) -> dict[str, An
 def of_url(url: URL, settings: Settings, *, read_only: bool = False, primary: bool = True) -> dict[str, Any]:
     """Return the part of the `connect_args` that depends on the URL: there is one URL for each host."""
     query: dict[str, Any] = dict(url.query)
-    hosts = query["host"].split(",") if "host" in query else [url.host]
+    hosts = hosts_of(url)
     ports = query["port"].split(",") if "port" in query else [url.port]
     if len(hosts) > 1 and primary:
         query.setdefault("target_session_attrs", "read-write")
@@ -64,6 +65,12 @@ def of_url(url: URL, settings: Settings, *, read_only: bool = False, primary: bo
         "connection_class": type("Connection", (Connection,), {"keep_alive": KEEP_ALIVE | times}),
         "tls": partial(tls, *map(query.get, FILES)),
     }
+
+
+def hosts_of(url: URL) -> Sequence[str | None]:
+    """Return the hosts of a URL. None: the URL leaves that to the driver."""
+    several = url.query.get("host")
+    return str(several).split(",") if several else [url.host]
 
 
 def tls(roots: str | None, *client: str | None) -> dict[str, Any]:

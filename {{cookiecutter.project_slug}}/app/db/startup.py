@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
 from app.database_url import left_out
-from app.db.connect_args import milliseconds
+from app.db.connect_args import SYSTEM, hosts_of, milliseconds
 from app.db.sessions import sessionmanager
 
 logger = logging.getLogger(__name__)
@@ -41,11 +41,9 @@ async def check_server(settings: Settings) -> None:
     with suppress(SQLAlchemyError):  # the database may be away now: the readiness probe says so
         async with sessionmanager.session() as session:
             await introduce(session)
-        if not settings.database_pgbouncer:
-            async with sessionmanager.session() as session:
+            if not settings.database_pgbouncer:
                 check_connections(settings, (await session.execute(USABLE)).scalar_one())
-            return
-        async with sessionmanager.session() as session:
+                return
             check_role(settings, *(await session.execute(ROLE)).one())
         async with sessionmanager.read_session() as session:
             check_read_only(await session.scalar(READ_ONLY))
@@ -70,13 +68,13 @@ async def introduce(session: AsyncSession) -> None:
 def notes(url: URL) -> list[str]:
     """Return what somebody should know of a URL. No value of the URL is in it."""
     found = []
-    if names := left_out(set(url.query) - {"pgbouncer", "ssl"}):
+    if names := left_out({*url.query} - {"pgbouncer", "ssl"}):  # `ssl` is `sslmode` here
         found.append(f"has parameters that are left out: {', '.join(names)}.")
     if url.query.get("pgbouncer") == "true":
         found.append("has pgbouncer=true, which is left out. Set DATABASE_PGBOUNCER=true instead.")
     if url.query.get("channel_binding") == "require":
         found.append("has channel_binding=require, which the driver lacks. Use sslmode=verify-full.")
-    named = "ssl" in url.query or url.query.get("sslrootcert") == "system"
+    named = "ssl" in url.query or url.query.get("sslrootcert") == SYSTEM
     if not named and any(map(is_far, hosts_of(url))):
         found.append(
             "has no sslmode: if the server offers no TLS, the password and the data are sent in clear text. "
@@ -85,18 +83,14 @@ def notes(url: URL) -> list[str]:
     return found
 
 
-def hosts_of(url: URL) -> list[str]:
-    """Return the hosts of a URL."""
-    several = str(url.query.get("host", ""))
-    return several.split(",") if several else [url.host or "localhost"]
-
-
-def is_far(host: str) -> bool:
+def is_far(host: str | None) -> bool:
     """Tell whether the host is another machine: neither a socket nor a loopback address."""
+    if host is None or host == "localhost" or host.startswith("/"):
+        return False
     try:
         return not ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host != "localhost" and not host.startswith("/")
+        return True
 
 
 def check_connections(settings: Settings, usable: int) -> None:
