@@ -1,8 +1,10 @@
 """What the Dockerfile and compose.yaml say is true of the service. No container is run."""
 
+import asyncio
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -14,11 +16,13 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import URL
+from sqlalchemy.exc import ProgrammingError
 
 from app.config import Settings
 from app.main import app
 from app.setting_types import parse_database_url
-from service.tools import PROJECT, Server, url_of, wait_for
+from service.tools import PROJECT, Server, on_server, run, text_of, url_of, wait_for
 
 DOCKERFILE = (PROJECT / "Dockerfile").read_text().replace("\\\n", "")
 SERVICES: dict[str, Any] = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]
@@ -26,6 +30,7 @@ IN_THE_IMAGE = [
     *("uv.lock", "pyproject.toml", "app/main.py", "app/users/routes.py", "app/web/uvicorn.json"),
     "migrations/env.py",
 ]
+OURS = ["roles", "migrate", "api"]  # containers of our image
 NOT_IN_THE_IMAGE = [
     *(".env", ".git/config", ".postgres/password", ".venv/bin/python", ".mypy_cache/x", "app/.env"),
     *("tests/tools.py", "dev/postgres.py", "README.md", "compose.yaml", "notes.txt", "other/app/x.py"),
@@ -136,58 +141,95 @@ def test_the_image_runs_as_a_user_that_is_not_root_and_has_a_number() -> None:
     assert int(re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)[-1]) > 0
 
 
-@pytest.mark.parametrize("service", ["api", "migrate"])
+@pytest.mark.parametrize("service", OURS)
 def test_the_service_reads_every_variable_that_it_is_given(service: str) -> None:
     settings = {name.upper() for name in Settings.model_fields}
-    assert set(SERVICES[service]["environment"]) <= settings
+    administrator = {"DATABASE_ADMIN_URL"} if service == "roles" else set()
+    assert set(SERVICES[service]["environment"]) <= settings | administrator
 
 
-@pytest.mark.parametrize("service", ["api", "migrate"])
 @pytest.mark.parametrize("password", ["0af3", "p@ss:w/o?r#d [&$\"'\\ é"])
-def test_the_service_reaches_the_database_of_the_composition(service: str, password: str) -> None:
-    value = SERVICES[service]["environment"]["DATABASE_URL"]
-    url = parse_database_url(filled_in(value, POSTGRES_PASSWORD=password))
-    database = SERVICES["database"]["environment"]
-    assert (url.host, url.port, url.password) == ("database", 5432, password)
-    assert (url.username, url.database) == (database["POSTGRES_USER"], database["POSTGRES_DB"])
+def test_each_container_reaches_the_database_of_the_composition_as_its_role(password: str) -> None:
+    roles = {
+        ("roles", "DATABASE_ADMIN_URL"): "postgres",  # of the image, if POSTGRES_USER is not set
+        ("roles", "DATABASE_OWNER_URL"): "owner",
+        ("roles", "DATABASE_URL"): "service",
+        ("migrate", "DATABASE_OWNER_URL"): "owner",
+        ("migrate", "DATABASE_URL"): "service",
+        ("api", "DATABASE_URL"): "service",
+        ("api", "DATABASE_DIRECT_URL"): "service",
+    }
+    for (service, variable), role in roles.items():
+        value = SERVICES[service]["environment"][variable]
+        url = parse_database_url(filled_in(value, **{f"{role.upper()}_PASSWORD": password}))
+        assert (url.host, url.port, url.password) == ("database", 5432, password)
+        assert (url.username, url.database) == (role, SERVICES["database"]["environment"]["POSTGRES_DB"])
+    assert "POSTGRES_USER" not in SERVICES["database"]["environment"]
+    assert {role for (service, _), role in roles.items() if service == "api"} == {"service"}
+
+
+def test_the_containers_make_the_roles_migrate_and_serve(own_database: URL) -> None:
+    """By their own commands and variables. The database and the roles have names of the test's."""
+    mark = secrets.token_hex(4)
+    url = own_database.set(database=f"composed_{mark}")
+    passwords = {"POSTGRES_PASSWORD": str(url.password), "OWNER_PASSWORD": "0a1", "SERVICE_PASSWORD": "0b2"}
+
+    def run_container(service: str) -> None:
+        variables = {}
+        for name, value in SERVICES[service]["environment"].items():
+            given = parse_database_url(filled_in(value, **passwords))
+            role = given.username if given.username == "postgres" else f"{given.username}_{mark}"
+            variables[name] = text_of(url.set(username=role, password=given.password))
+        command = SERVICES[service]["command"]
+        done = run(*(command[1:] if command[0] == "python" else ["-m", *command]), **variables)
+        assert done.returncode == 0, done.stderr
+
+    asyncio.run(on_server(own_database, f"CREATE DATABASE {url.database}"))
+    try:
+        run_container("roles")
+        run_container("roles")  # at each start
+        run_container("migrate")
+        service = url.set(username=f"service_{mark}", password=passwords["SERVICE_PASSWORD"])
+        assert asyncio.run(on_server(service, "SELECT count(*) FROM users")) == 0
+        with pytest.raises(ProgrammingError, match="must be owner"):
+            asyncio.run(on_server(service, "DROP TABLE users"))
+    finally:
+        asyncio.run(on_server(own_database, f"DROP DATABASE {url.database} WITH (FORCE)"))
+        asyncio.run(on_server(own_database, f"DROP ROLE IF EXISTS owner_{mark}, service_{mark}"))
 
 
 def test_the_service_reaches_pgbouncer_if_told_so_and_migrations_never_do() -> None:
-    told = {"POSTGRES_PASSWORD": "0af3", "POSTGRES_HOST": "pgbouncer", "DATABASE_PGBOUNCER": "true"}
+    told = {"SERVICE_PASSWORD": "0af3", "POSTGRES_HOST": "pgbouncer", "DATABASE_PGBOUNCER": "true"}
     hosts = {
         service: parse_database_url(filled_in(SERVICES[service]["environment"]["DATABASE_URL"], **told)).host
-        for service in ("api", "migrate")
+        for service in OURS
     }
-    assert hosts == {"api": "pgbouncer", "migrate": "database"}
-    migrate = SERVICES["migrate"]["environment"]
-    assert migrate["DATABASE_DIRECT_URL"] == migrate["DATABASE_URL"]
-    assert filled_in(migrate["DATABASE_PGBOUNCER"], **told) == "true"  # it gives the role its settings
+    assert hosts == {"api": "pgbouncer", "migrate": "database", "roles": "database"}
     assert filled_in(SERVICES["api"]["environment"]["DATABASE_PGBOUNCER"], **told) == "true"
     pgbouncer = SERVICES["pgbouncer"]["environment"]
-    database = SERVICES["database"]["environment"]
     assert (pgbouncer["DB_HOST"], pgbouncer["POOL_MODE"]) == ("database", "transaction")
-    assert [pgbouncer[f"DB_{name}"] for name in ("USER", "NAME", "PASSWORD")] == [
-        database[f"POSTGRES_{name}"] for name in ("USER", "DB", "PASSWORD")
-    ]
+    service = parse_database_url(filled_in(SERVICES["api"]["environment"]["DATABASE_URL"], **told))
+    assert [pgbouncer["DB_USER"], pgbouncer["DB_NAME"]] == [service.username, service.database]
+    assert filled_in(pgbouncer["DB_PASSWORD"], **told) == service.password
 
 
 def test_no_password_is_written_down() -> None:
     text = (PROJECT / "compose.yaml").read_text()
-    values = re.findall(r"PASSWORD: (.+)|://\w+:(.+?)@", text)
-    assert len(values) == 4
-    assert {"".join(value) for value in values} == {"${POSTGRES_PASSWORD:?set it in .env}"}
+    values = {"".join(value) for value in re.findall(r"PASSWORD: (.+)|://\w+:(.+?)@", text)}
+    assert values == {f"${{{role}_PASSWORD:?set it in .env}}" for role in ("POSTGRES", "OWNER", "SERVICE")}
 
 
 def test_the_service_waits_for_the_migrations_and_they_for_the_database() -> None:
     def conditions(service: str) -> dict[str, str]:
         return {name: on["condition"] for name, on in SERVICES[service]["depends_on"].items()}
 
-    assert conditions("migrate") == {"database": "service_healthy"}
+    assert conditions("roles") == {"database": "service_healthy"}
+    assert conditions("migrate") == {"roles": "service_completed_successfully"}
     assert conditions("api")["migrate"] == "service_completed_successfully"
     assert SERVICES["database"]["healthcheck"]["test"][1] == "pg_isready"
 
 
-@pytest.mark.parametrize("service", ["api", "migrate"])
+@pytest.mark.parametrize("service", OURS)
 def test_what_is_ours_is_locked_down(service: str) -> None:
     assert SERVICES[service]["read_only"] is True
     assert SERVICES[service]["cap_drop"] == ["ALL"]

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from httpx2 import Client, TransportError
 from sqlalchemy import URL
+from sqlalchemy.exc import ProgrammingError
 
 from app.config import get_settings
 from app.db.connect_args import quoted, search_path
@@ -189,6 +190,24 @@ def test_every_way_to_stop_it_stops_its_servers_and_keeps_its_data(project: Path
         process.kill()
 
 
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("variable", "file", "status"), [("", "", 200), ("false", "", 404), ("", "DOCS=false", 404)]
+)
+def test_the_documentation_is_served_unless_a_setting_says_otherwise(
+    project: Path, monkeypatch: pytest.MonkeyPatch, variable: str, file: str, status: int
+) -> None:
+    monkeypatch.setenv("DOCS", variable)
+    (project / ".env").write_text(file)
+    try:
+        with running_dev(project) as (process, client):
+            assert {client.get(path).status_code for path in ("/docs", "/openapi.json")} == {status}
+            process.terminate()
+            process.wait(timeout=15)
+    finally:
+        (project / ".env").unlink()
+
+
 async def made(url: URL) -> int:
     """Count what a migration makes: the schema, the tables."""
     schema = get_settings().database_schema.replace("'", "''").replace(":", r"\:")
@@ -317,6 +336,46 @@ def test_ctrl_c_is_for_the_command(project: Path) -> None:
         assert process.stdout.readline() == b"runs\n"
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=10) == 5
+
+
+@pytest.mark.usefixtures("environment")
+async def test_the_development_database_has_the_roles_of_production(project: Path) -> None:
+    assert dev(project, "alembic", "upgrade", "head").returncode == 0
+    ask = (
+        "import os; print(*map(os.environ.get, ('DATABASE_URL', 'DATABASE_OWNER_URL')), flush=True); input()"
+    )
+    command = [sys.executable, "-m", "dev", sys.executable, "-c", ask]
+    with subprocess.Popen(
+        command, cwd=project, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as shown:
+        assert shown.stdout
+        service, owner = map(parse_database_url, (await asyncio.to_thread(shown.stdout.readline)).split())
+        users = f"{quoted(get_settings().database_schema)}.users".replace(":", r"\:")
+        assert await on_server(service, f"SELECT count(*) >= 0 FROM {users}")
+        for statement in (f"DROP TABLE {users}", "CREATE TEMPORARY TABLE x (id int)", "CREATE ROLE x"):
+            with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
+                await on_server(service, statement)
+        assert await on_server(owner, f"COMMENT ON TABLE {users} IS NULL") is None
+        assert not await on_server(owner, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        shown.communicate()
+
+
+@pytest.mark.usefixtures("environment")
+async def test_a_development_database_older_than_the_roles_is_still_served(project: Path) -> None:
+    """Its tables are the administrator's. Nothing in it is changed."""
+    schema = quoted(get_settings().database_schema).replace(":", r"\:")
+    home = project / ".postgres"
+    assert dev(project, "reset", "--yes").returncode == 0
+    with running_postgres(home) as url:
+        await on_server(parse_database_url(url), f"CREATE SCHEMA {schema}")
+    done = dev(project, "alembic", "upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    assert "`python -m dev reset` deletes the database" in done.stderr
+    assert "//postgres:" in dev(project, "printenv", "DATABASE_URL").stdout
+    assert dev(project, "reset", "--yes").returncode == 0
+    done = dev(project, "printenv", "DATABASE_URL")
+    assert "//service:" in done.stdout
+    assert "reset" not in done.stderr
 
 
 @pytest.mark.usefixtures("environment")

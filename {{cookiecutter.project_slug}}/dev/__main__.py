@@ -18,6 +18,7 @@ from dotenv import load_dotenv
 
 from dev.parent import end_with_parent
 from dev.postgres import PostgresUnavailableError, delete_database, running_postgres
+from dev.roles import set_urls
 from dev.terminal import agrees, say
 
 PROJECT = Path(__file__).parents[1]
@@ -37,10 +38,13 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["reset"]:
         return reset(arguments[1:], named=bool(named))
     with nullcontext(named) if named else running_postgres(HOME) as url:
-        os.environ["DATABASE_URL"] = url
         if not named:
-            urls = ("DATABASE_OWNER_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL")
-            os.environ.update(dict.fromkeys(urls, "none"), DATABASE_PGBOUNCER="0")  # not for this server
+            os.environ |= {
+                "DATABASE_DIRECT_URL": "none",
+                "DATABASE_REPLICA_URL": "none",
+                "DATABASE_PGBOUNCER": "0",
+            }
+            set_urls(HOME, url)
         if arguments and not arguments[0].startswith("-"):
             return run(arguments)
         from dev.serve import serve  # noqa: PLC0415 two seconds, for which no command should wait

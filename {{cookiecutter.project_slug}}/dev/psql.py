@@ -4,7 +4,7 @@ import re
 import shutil
 
 from app.config import get_settings
-from app.db.connect_args import search_path
+from app.db.connect_args import hosts_of, search_path
 from dev.programs import PostgresUnavailableError, programs
 
 OF_PARAMETER = {
@@ -31,7 +31,7 @@ def variables() -> dict[str, str]:
 
     https://www.postgresql.org/docs/current/libpq-envars.html
     """
-    settings = get_settings().for_script()  # past PgBouncer, if there is a way
+    settings = get_settings().for_migrations()  # as the owner; past PgBouncer, if there is a way
     url = settings.database_url
     given = {
         "PGHOST": url.host or url.query.get("host"),
@@ -41,6 +41,8 @@ def variables() -> dict[str, str]:
         "PGDATABASE": url.database,
         **{variable: url.query.get(name) for name, variable in OF_PARAMETER.items()},
     }
+    if len(hosts_of(url)) > 1:
+        given["PGTARGETSESSIONATTRS"] = given["PGTARGETSESSIONATTRS"] or "read-write"  # as the service has it
     if not settings.database_pgbouncer:  # which takes no options
         path = re.sub(r"([\\\s])", r"\\\1", search_path(settings))
         given["PGOPTIONS"] = f"-c search_path={path}"

@@ -1,6 +1,7 @@
 """Serves the application with reload; before, migrates the development database, and asks for any other."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,9 @@ def serve(options: list[str], *, named: bool) -> None:
         migrate(named=named)
     except CommandError as error:
         sys.exit(str(error))
+    if "docs" not in get_settings().model_fields_set:  # neither in the environment nor in `.env`
+        os.environ["DOCS"] = "true"
+        get_settings.cache_clear()
     sys.argv = ["fastapi", "dev", "--entrypoint", "dev.served:app", *options]
     fastapi()
 

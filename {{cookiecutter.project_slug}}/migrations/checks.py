@@ -67,10 +67,14 @@ def check_not_renamed(connection: Connection, schema: str, revisions: set[str]) 
     Raises:
         CommandError: they are, and this schema has none.
     """
+
+    def applied(name: str) -> set[str]:
+        versions = table("alembic_version", column("version_num"), schema=name)
+        return set(connection.scalars(select(versions)))
+
     found = set(connection.scalars(VERSION_TABLES))
-    for other in sorted(found) if schema not in found else []:
-        versions = table("alembic_version", column("version_num"), schema=other)
-        if revisions & set(connection.scalars(select(versions.c.version_num))):
+    for other in [] if schema in found and applied(schema) else sorted(found - {schema}):
+        if revisions & applied(other):
             there, new, *_ = connection.execute(SCHEMA, {"name": schema}).one()
             _, old, *_ = connection.execute(SCHEMA, {"name": other}).one()
             rename = "" if there else f"To rename the schema: ALTER SCHEMA {old} RENAME TO {new}. "

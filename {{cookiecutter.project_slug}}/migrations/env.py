@@ -18,7 +18,7 @@ from sqlalchemy.schema import CreateSchema
 
 from app.config import get_settings
 from app.db import Base, import_models
-from app.db.connect_args import DRIVER, connect_args, search_path, server_settings
+from app.db.connect_args import DRIVER, connect_args, search_path
 from migrations import checks
 from migrations.autogenerate import PLUGIN, OnlyOfModels, as_revisions_have_it, render_type
 
@@ -30,7 +30,6 @@ SCHEMAS = [SCHEMA, *sorted({table.schema for table in METADATA.sorted_tables if 
 OPTIONS = [option.partition("=") for option in context.get_x_argument()]  # alembic -x NAME=VALUE
 DROP = {name.strip() for option, _, names in OPTIONS if option == "drop" for name in names.split(",")}
 REVISIONS = {script.revision for script in context.script.walk_revisions()}
-CURRENT_DATABASE = text("SELECT current_database()")
 logger = logging.getLogger("alembic.runtime.migration")
 LOCK = text("SELECT pg_try_advisory_lock(hashtext('migrations'), hashtext(:schema))")
 
@@ -103,24 +102,6 @@ def print_sql() -> None:
         context.run_migrations()
 
 
-def set_role_defaults(connection: Connection) -> None:
-    """Give the service's roles what PgBouncer does not pass on: the search path and the timeouts.
-
-    https://www.postgresql.org/docs/current/sql-alterrole.html
-    """
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    settings, database = get_settings(), connection.scalar(CURRENT_DATABASE)
-    urls = filter(None, (settings.database_url, settings.database_replica_url))
-    roles = {quote(url.username) if url.username else "CURRENT_USER" for url in urls}
-    for name, value in server_settings(settings).items():
-        connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})
-        for role in roles:
-            connection.exec_driver_sql(
-                f"ALTER ROLE {role} IN DATABASE {quote(database)} SET {name} FROM CURRENT"
-            )
-    connection.commit()
-
-
 async def connect(engine: AsyncEngine) -> AsyncConnection:
     """Connect; where that fails, have Alembic say so in one line."""
     try:
@@ -152,13 +133,6 @@ async def run_online() -> None:
             await connection.run_sync(run)  # leaving the block closes the connections, which ends the lock
         except DBAPIError as error:
             raise CommandError(checks.explain(error)) from None
-        if get_settings().database_pgbouncer and is_command("upgrade"):
-            try:
-                await connection.run_sync(set_role_defaults)
-            except DBAPIError as error:
-                raise CommandError(
-                    f"The service's role was not given its settings: {checks.explain(error)}"
-                ) from None
 
 
 if context.config.cmd_opts and not logger.handlers:  # called from the command line: say what is done

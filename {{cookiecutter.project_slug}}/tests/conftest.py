@@ -1,8 +1,8 @@
 """What the tests run on: a PostgreSQL server of their own, or the server that TEST_DATABASE_URL names.
 
-Each worker of pytest-xdist creates a database and a role there, and drops both at the end. As in production,
-the migrations run as the owner of the tables, and the service runs as a role with fewer rights. The tests
-never use the database in DATABASE_URL: the settings are overwritten here, before anything reads them.
+Each worker of pytest-xdist creates a database and two roles there, and drops them at the end. The roles are
+those of production: the migrations run as the owner of the tables, the service as a role with fewer rights.
+The tests never use the database in DATABASE_URL: the settings are overwritten here, before anything reads them.
 """
 
 import asyncio
@@ -42,11 +42,11 @@ from app.db.connect_args import DRIVER, connect_args
 from app.main import app
 from app.setting_types import parse_database_url
 from dev.postgres import PostgresUnavailableError, running_postgres
+from migrations import roles
 
 logging.getLogger("httpx2").setLevel("WARNING")  # a line for each request
 ALEMBIC = Config(toml_file=Path(__file__).parents[1] / "pyproject.toml")
 NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
-RIGHTS = ("USAGE ON SCHEMAS", "SELECT, INSERT, UPDATE, DELETE ON TABLES", "USAGE ON SEQUENCES")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -87,27 +87,23 @@ async def execute(url: URL, *statements: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_database() -> Generator[URL]:
-    """Create the database of this worker and the role of the service; drop both at the end.
-
-    What the owner creates here later, the role may use, but not change.
-    """
+    """Create the database of this worker and its two roles; drop them at the end. Yields the owner's URL."""
     server = parse_database_url(os.environ["TEST_DATABASE_URL"])
     name, password = f"test_{secrets.token_hex(6)}", secrets.token_hex(16)
-    owner = server.set(database=name)
-    role = owner.set(username=name, password=password)
-    create = (f"CREATE ROLE {name} LOGIN PASSWORD '{password}'", f"CREATE DATABASE {name}")
-    grant = (f"ALTER DEFAULT PRIVILEGES GRANT {right} TO {name}" for right in RIGHTS)
-    drop = (f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"DROP ROLE IF EXISTS {name}")
+    administrator = server.set(database=name)
+    service = administrator.set(username=name, password=password)
+    owner = service.set(username=f"{name}_owner")
     try:
-        asyncio.run(execute(server, *create))
-        asyncio.run(execute(owner, *grant))
-        os.environ["DATABASE_URL"] = role.render_as_string(hide_password=False)
+        asyncio.run(execute(server, f"CREATE DATABASE {name}"))
+        os.environ["DATABASE_URL"] = service.render_as_string(hide_password=False)
         os.environ["DATABASE_OWNER_URL"] = owner.render_as_string(hide_password=False)
         get_settings.cache_clear()
+        asyncio.run(roles.run(get_settings(), administrator))
         command.upgrade(ALEMBIC, "head")
         yield owner
     finally:
-        asyncio.run(execute(server, *drop))
+        asyncio.run(execute(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        asyncio.run(execute(server, f"DROP ROLE IF EXISTS {name}, {name}_owner"))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Migrations: complete, reversible, and in the configured schema."""
 
 import asyncio
+import os
 from collections.abc import Generator
 from io import StringIO
 
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import get_settings
 from app.db import Base
+from app.setting_types import parse_database_url
 from tests.conftest import ALEMBIC, connection_to, execute
 
 
@@ -27,12 +29,13 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> Generator[pytest.MonkeyPatch]:
 @pytest.fixture
 def empty_database(own_database: URL, variables: pytest.MonkeyPatch) -> Generator[None]:
     """A database with nothing in it, which the settings name."""
+    server = parse_database_url(os.environ["TEST_DATABASE_URL"])
     url = own_database.set(database=f"{own_database.database}_empty")
-    asyncio.run(execute(own_database, f"CREATE DATABASE {url.database}"))
+    asyncio.run(execute(server, f"CREATE DATABASE {url.database} OWNER {url.username}"))
     variables.setenv("DATABASE_OWNER_URL", url.render_as_string(hide_password=False))
     get_settings.cache_clear()
     yield
-    asyncio.run(execute(own_database, f"DROP DATABASE {url.database} WITH (FORCE)"))
+    asyncio.run(execute(server, f"DROP DATABASE {url.database} WITH (FORCE)"))
 
 
 async def tables(schema: str) -> set[str]:
@@ -46,10 +49,21 @@ def test_the_migrations_make_what_the_models_say() -> None:
     command.check(ALEMBIC)  # raises if a revision is missing
 
 
-async def test_the_service_cannot_change_the_tables(session: AsyncSession) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE alembic_version",
+        "DELETE FROM alembic_version",
+        "CREATE TABLE mine (id int)",
+        "CREATE TEMPORARY TABLE mine (id int)",
+        "CREATE SCHEMA mine",
+        "CREATE ROLE mine",
+    ],
+)
+async def test_the_service_changes_rows_alone(session: AsyncSession, statement: str) -> None:
     with pytest.raises(ProgrammingError) as refused:
-        await session.execute(text("DROP TABLE alembic_version"))
-    assert getattr(refused.value.orig, "sqlstate", None) == "42501"  # not the owner
+        await session.execute(text(statement))
+    assert getattr(refused.value.orig, "sqlstate", None) == "42501"  # insufficient privilege
 
 
 @pytest.mark.usefixtures("empty_database")

@@ -1,7 +1,6 @@
 """What is said at the start: which database this is, and what in the URL or the server does not fit."""
 
 import logging
-from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -19,7 +18,9 @@ logger = logging.getLogger(__name__)
 # https://www.postgresql.org/docs/current/runtime-config-connection.html
 OLDEST = 15  # the oldest PostgreSQL that the service was tried on
 SERVER = text("""
-    SELECT current_database(), current_user, current_setting('server_version_num')::int / 10000,
+    SELECT current_database(), current_user, has_database_privilege(current_database(), 'CREATE')
+        OR coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+        current_setting('server_version_num')::int / 10000,
         current_setting('server_version'), pg_is_in_recovery(), current_schema(),
         (SELECT version FROM pg_stat_ssl WHERE ssl AND pid = pg_backend_pid())
 """)
@@ -38,7 +39,7 @@ async def check_server(settings: Settings) -> None:
         url: URL | None = getattr(settings, name)
         for note in notes(url) if url else ():
             logger.warning("%s %s", name.upper(), note)
-    with suppress(SQLAlchemyError):  # the database may be away now: the readiness probe says so
+    try:
         async with sessionmanager.session() as session:
             await introduce(session)
             if not settings.database_pgbouncer:
@@ -47,18 +48,29 @@ async def check_server(settings: Settings) -> None:
             check_role(settings, *(await session.execute(ROLE)).one())
         async with sessionmanager.read_session() as session:
             check_read_only(await session.scalar(READ_ONLY))
+    except SQLAlchemyError as error:  # the database may be away now, or take no password of ours
+        cause: BaseException = getattr(error, "orig", error)
+        logger.warning("The database was not checked at the start: %s", *cause.args[:1] or [""])
 
 
 async def introduce(session: AsyncSession) -> None:
     """Log to which server the service is connected, and as whom."""
-    database, user, major, version, standby, schema, tls = (await session.execute(SERVER)).one()
+    database, user, creates, major, version, standby, schema, tls = (await session.execute(SERVER)).one()
     driver: Any = (await (await session.connection()).get_raw_connection()).driver_connection
+    if creates:
+        logger.info(
+            "The role %s can change and drop tables. docs/security.md says how to prevent this.", user
+        )
     peer = driver.peer  # the folder of a socket, or an address and a port
     logger.info(
         "Connected to %s, database %s, as %s, schema %s. PostgreSQL %s, %s, %s.",
         *(":".join(map(str, peer[:2])) if isinstance(peer, tuple) else peer or "a socket", database, user),
         *(schema, version, "standby" if standby else "primary", tls or "no TLS"),
     )
+    if standby:
+        logger.warning(
+            "DATABASE_URL leads to a standby: what writes is answered 503. Name the primary, or all hosts."
+        )
     if major < OLDEST:
         logger.warning(
             "The server is PostgreSQL %s. The service needs PostgreSQL %s or newer.", version, OLDEST
@@ -114,7 +126,8 @@ def check_role(settings: Settings, *found: str) -> None:
     if found != expected:
         logger.warning(
             "DATABASE_PGBOUNCER is set, but its connections have the schema %r and the statement timeout %s "
-            "instead of %r and %s. Run `alembic upgrade head`, then have PgBouncer reconnect.",
+            "instead of %r and %s. Run the SQL of `python -m migrations.roles`. "
+            "Then have PgBouncer reconnect.",
             *(*found, *expected),
         )
 

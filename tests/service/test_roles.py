@@ -1,0 +1,237 @@
+"""The roles of production: one owns the tables and migrates, one serves, one reads."""
+
+import asyncio
+import secrets
+import subprocess
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+
+from app.config import Settings, get_settings
+from dev import psql
+from dev.postgres import free_port
+from migrations import roles
+from service.migrating import Migrated, migrated
+from service.tools import on_server, run, served, text_of, wait_for
+
+ODD = "o'd\"d $1 %s é"  # what a name may hold
+REFUSED = "42501"  # insufficient privilege
+
+
+@dataclass
+class Roles:
+    """A database, its administrator, and the URLs of its three roles."""
+
+    administrator: URL
+    service: URL
+    owner: URL
+    reader: URL
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "DATABASE_ADMIN_URL": text_of(self.administrator),
+            "DATABASE_URL": text_of(self.service),
+            "DATABASE_OWNER_URL": text_of(self.owner),
+            "DATABASE_REPLICA_URL": text_of(self.reader),
+        }
+
+    @property
+    def settings(self) -> Settings:
+        urls = {"service": "database_url", "owner": "database_owner_url", "reader": "database_replica_url"}
+        changes = {setting: getattr(self, role) for role, setting in urls.items()}
+        return get_settings().model_copy(update={**changes, "database_schema": "mine"})
+
+    def run(self, **environment: str) -> str:
+        """Make the roles from the command line; return what the command said, and nothing if it worked."""
+        done = run("-m", "migrations.roles", "--run", **self.environment | environment)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert bool(done.returncode) is bool(done.stderr), done.stderr
+        return done.stderr.strip()
+
+    def as_role(self, url: URL, *statements: str) -> object:
+        """Execute statements; return the first value of the last."""
+        found = None
+        for statement in statements:
+            found = asyncio.run(on_server(url, statement))
+        return found
+
+    def refused(self, url: URL, statement: str) -> bool:
+        """Tell whether PostgreSQL refuses the statement to this role."""
+        try:
+            self.as_role(url, statement)
+        except DBAPIError as error:
+            return getattr(error.orig, "sqlstate", None) == REFUSED
+        return False
+
+
+SUPERUSER, LESSER = "a superuser", "a role that may create roles"
+both = pytest.mark.parametrize("found", [SUPERUSER, LESSER], indirect=True)
+
+
+@pytest.fixture
+def found(request: pytest.FixtureRequest, own_database: URL) -> Generator[Roles]:
+    """An empty database and its administrator. The three roles, of odd names, do not exist yet."""
+    name = f"{ODD} {secrets.token_hex(4)}"
+    database = own_database.set(database=name)
+    urls = [database.set(username=f"{name} {role}", password=secrets.token_hex(8)) for role in "aosr"]
+    administrator = urls[0] if getattr(request, "param", SUPERUSER) == LESSER else database
+    found = Roles(administrator, service=urls[2], owner=urls[1], reader=urls[3])
+    quoted = roles.quoted(name)
+    found.as_role(own_database, f"CREATE DATABASE {quoted}".replace(":", r"\:"))
+    if administrator != database:
+        role = roles.quoted(str(administrator.username))
+        found.as_role(
+            own_database,
+            f"CREATE ROLE {role} LOGIN CREATEROLE PASSWORD '{administrator.password}'",
+            f"ALTER DATABASE {quoted} OWNER TO {role}",
+        )
+    yield found
+    found.as_role(own_database, f"DROP DATABASE {quoted} WITH (FORCE)")
+    for url in reversed(urls):
+        found.as_role(own_database, f"DROP ROLE IF EXISTS {roles.quoted(str(url.username))}")
+
+
+@pytest.fixture
+def project(found: Roles, tmp_path: Path, own_database: URL) -> Generator[Migrated]:
+    """A copy of the project that uses the three roles, which are there."""
+    with migrated(tmp_path, own_database, "roles") as project:
+        project.settings |= found.environment
+        asyncio.run(roles.run(found.settings, found.administrator))
+        yield project
+
+
+@both
+def test_the_service_reads_and_writes_rows_and_nothing_else(found: Roles, project: Migrated) -> None:
+    project.alembic("upgrade head", "check")
+    insert = "INSERT INTO mine.users (email) VALUES ('ada@example.com') RETURNING id"
+    assert found.as_role(found.service, insert) == 1
+    assert (
+        found.as_role(found.service, "UPDATE mine.users SET full_name = 'Ada' RETURNING full_name") == "Ada"
+    )
+    assert found.as_role(found.service, "SELECT count(*) FROM mine.alembic_version") == 1
+    for statement in (
+        "DROP TABLE mine.users",
+        "ALTER TABLE mine.users ADD COLUMN x int",
+        "TRUNCATE mine.users",
+        "CREATE INDEX ON mine.users (email)",
+        "CREATE TABLE mine.x (id int)",
+        "CREATE TABLE public.x (id int)",
+        "CREATE TEMPORARY TABLE x (id int)",
+        "CREATE SCHEMA x",
+        "DROP SCHEMA mine",
+        "CREATE EXTENSION hstore",
+        "DELETE FROM mine.alembic_version",
+        "UPDATE mine.alembic_version SET version_num = 'x'",
+        "INSERT INTO mine.alembic_version VALUES ('x')",
+        "COPY mine.users TO PROGRAM 'id'",
+        "COPY mine.users TO '/tmp/x'",
+        "SELECT pg_read_file('/etc/passwd')",
+        f"SET ROLE {roles.quoted(str(found.owner.username))}",
+        f"ALTER ROLE {roles.quoted(str(found.service.username))} SUPERUSER",
+    ):
+        assert found.refused(found.service, statement), statement
+    assert found.as_role(found.service, "DELETE FROM mine.users RETURNING id") == 1
+
+
+def test_the_reader_reads_and_nothing_else(found: Roles, project: Migrated) -> None:
+    project.alembic("upgrade head")
+    assert found.as_role(found.reader, "SELECT count(*) FROM users") == 0  # by the role's search path
+    assert found.as_role(found.reader, "SHOW default_transaction_read_only") == "on"
+    reader = roles.literal(str(found.reader.username))
+    rights = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+    ask = [f"SELECT has_table_privilege({reader}, 'mine.users', '{right}')" for right in rights]
+    allowed = [
+        right for right, question in zip(rights, ask, strict=True) if found.as_role(found.owner, question)
+    ]
+    assert allowed == ["SELECT"]
+
+
+def test_what_the_owner_creates_later_the_service_may_use(found: Roles, project: Migrated) -> None:
+    """New tables, serial columns, and schemas that only a model names: nobody has to grant anything."""
+    project.models(
+        """
+class Shirt(Base):
+    __tablename__ = "shirts"
+    __table_args__ = {"schema": "shop"}
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    size: Mapped[str]
+"""
+    )
+    assert "shirts" in project.revise()
+    project.alembic("upgrade head", "check")
+    assert found.as_role(found.service, "INSERT INTO shop.shirts (size) VALUES ('L') RETURNING id") == 1
+    assert found.as_role(found.reader, "SELECT size FROM shop.shirts") == "L"
+    assert found.refused(found.service, "DROP TABLE shop.shirts")
+
+
+@both
+def test_the_roles_have_the_settings_of_the_service(found: Roles, project: Migrated) -> None:
+    for url in (found.service, found.reader):
+        assert found.as_role(url, "SHOW search_path") == "mine, public"
+        assert found.as_role(url, "SHOW statement_timeout") == "10s"
+    assert found.run(DATABASE_SCHEMA="mine", DATABASE_STATEMENT_TIMEOUT="7") == ""  # a second time
+    assert found.as_role(found.service, "SHOW statement_timeout") == "7s"
+    assert found.as_role(found.owner, "SHOW statement_timeout") == "0"
+
+
+def test_a_renamed_schema_is_noticed_though_the_roles_were_made_for_it(
+    found: Roles, project: Migrated
+) -> None:
+    project.alembic("upgrade head")
+    assert found.run(DATABASE_SCHEMA="yours") == ""
+    project.settings["DATABASE_SCHEMA"] = "yours"
+    assert "set DATABASE_SCHEMA to mine" in project.fails("upgrade head")
+
+
+def test_the_sql_is_printed_without_a_password_and_runs_in_psql(found: Roles) -> None:
+    printed = run("-m", "migrations.roles", DATABASE_SCHEMA="mine", **found.environment)
+    assert printed.returncode == 0
+    for url in (found.owner, found.service, found.reader):
+        assert str(url.password) not in printed.stdout + printed.stderr
+    arguments = [
+        psql.program(),
+        "--set=ON_ERROR_STOP=1",
+        f"--dbname={text_of(found.administrator.set(drivername='postgresql', query={}))}",
+    ]
+    subprocess.run(arguments, input=printed.stdout, text=True, check=True, capture_output=True, timeout=60)
+    assert found.as_role(found.administrator, "SELECT count(*) FROM mine.alembic_version") == 0
+
+
+@both
+def test_a_service_with_the_rights_of_the_owner_is_refused_and_nothing_is_left(found: Roles) -> None:
+    owner, service = (roles.quoted(str(url.username)) for url in (found.owner, found.service))
+    found.as_role(found.administrator, f"CREATE ROLE {owner}", f"CREATE ROLE {service} IN ROLE {owner}")
+    assert f"a member of {found.owner.username}. Name another role" in found.run(DATABASE_SCHEMA="mine")
+    assert found.as_role(found.administrator, "SELECT to_regnamespace('mine')::text") is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"DATABASE_ADMIN_URL": ""}, "DATABASE_ADMIN_URL is not set"),
+        ({"DATABASE_ADMIN_URL": "mysql://u:hidden@h/db"}, "mysql:// is not supported"),
+        ({"DATABASE_OWNER_URL": "postgresql://127.0.0.1/db"}, "DATABASE_OWNER_URL names no user."),
+        ({"DATABASE_ADMIN_URL": f"postgresql://u:hidden@127.0.0.1:{free_port()}/db"}, "cannot be reached"),
+    ],
+)
+def test_what_is_wrong_is_one_line(found: Roles, variables: dict[str, str], expected: str) -> None:
+    said = found.run(DATABASE_CONNECT_TIMEOUT="1", **variables)
+    assert expected in said
+    assert len(said.splitlines()) == 1
+    assert "hidden" not in said
+
+
+def test_the_start_says_that_one_role_does_everything(found: Roles, own_database: URL) -> None:
+    warning = "can change and drop tables"
+    with served() as server:
+        wait_for(lambda: warning in server.log)
+    assert found.run() == ""
+    environment = found.environment | {"DATABASE_REPLICA_URL": "none"}
+    with served(**environment) as server:
+        wait_for(lambda: "Connected to" in server.log)
+        assert warning not in server.log
