@@ -6,14 +6,14 @@ from sqlalchemy import URL
 from app.config import Settings, get_settings
 from app.setting_types import parse_database_url
 
-SECRET = "s3cret"
+SECRET = "s3cret"  # pragma: allowlist secret
 
 
 @pytest.mark.parametrize(
     ("text", "password", "query"),
     [
-        ("postgres://u:pw@h/db", "pw", {}),
-        (" postgresql+asyncpg://u:p%40%2F%23@h:5432/db\n", "p@/#", {}),
+        ("postgres://u:password@h/db", "password", {}),
+        (" postgresql+asyncpg://u:p%40%2F%23@h:5432/db\n", "p@/#", {}),  # pragma: allowlist secret
         ("postgresql://u:p@/#?:%w ü@h/db", "p@/#?:%w ü", {}),
         ("postgresql://u@h/db?sslmode=require&gssencmode=disable", None, {"ssl": "require"}),
     ],
