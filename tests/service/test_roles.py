@@ -1,6 +1,7 @@
 """The roles of production: one owns the tables and migrates, one serves, one reads."""
 
 import asyncio
+import re
 import secrets
 import subprocess
 from collections.abc import Generator
@@ -16,9 +17,10 @@ from dev import psql
 from dev.postgres import free_port
 from migrations import roles
 from service.migrating import Migrated, migrated
-from service.tools import on_server, run, served, text_of, wait_for
+from service.tools import PROJECT, on_server, run, served, text_of, wait_for
 
 ODD = "o'd\"d $1 %s é"  # what a name may hold
+SECURITY = (PROJECT / "docs" / "security.md").read_text(encoding="utf-8")
 REFUSED = "42501"  # insufficient privilege
 
 
@@ -208,6 +210,33 @@ def test_a_service_with_the_rights_of_the_owner_is_refused_and_nothing_is_left(f
     found.as_role(found.administrator, f"CREATE ROLE {owner}", f"CREATE ROLE {service} IN ROLE {owner}")
     assert f"a member of {found.owner.username}. Name another role" in found.run(DATABASE_SCHEMA="mine")
     assert found.as_role(found.administrator, "SELECT to_regnamespace('mine')::text") is None
+
+
+def test_one_role_becomes_two_as_the_docs_say(found: Roles, project: Migrated) -> None:
+    """`docs/security.md`, "One role for everything"."""
+    app = found.administrator.set(username=f"app_{secrets.token_hex(4)}", password="hidden")
+    owner, [sql] = f"owner_{secrets.token_hex(4)}", re.findall(r"```sql\n(.+?)```", SECURITY, re.DOTALL)
+    for old, new in {'"schema"': "one", "owner": owner, "app": str(app.username)}.items():
+        sql = re.sub(rf"(?<!\w){old}(?!\w)" if old[0] != '"' else old, new, sql)
+    project.settings |= {"DATABASE_SCHEMA": "one", "DATABASE_URL": text_of(app), "DATABASE_OWNER_URL": "none"}
+    found.as_role(
+        found.administrator,
+        f"CREATE ROLE {app.username} LOGIN PASSWORD 'hidden'",
+        f"CREATE SCHEMA one AUTHORIZATION {app.username}",
+    )
+    try:
+        project.alembic("upgrade head")
+        found.as_role(app, "INSERT INTO one.users (email) VALUES ('ada@example.com')")
+        found.as_role(found.administrator, *filter(str.strip, sql.split(";")))
+        found.service, found.owner = app, app.set(username=owner)
+        assert found.run(DATABASE_SCHEMA="one", DATABASE_REPLICA_URL="none") == ""
+        project.settings["DATABASE_OWNER_URL"] = text_of(found.owner)
+        project.alembic("upgrade head", "check", "downgrade -1", "upgrade head")
+        assert found.refused(app, "DROP TABLE one.users")
+        assert found.as_role(app, "SELECT count(*) FROM one.users") is not None
+    finally:
+        for role in (app.username, owner):
+            found.as_role(found.administrator, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,6 @@ def write(certificate: trustme.LeafCert, name: str, folder: Path) -> None:
     certificate.cert_chain_pems[0].write_to_path(folder / f"{name}.crt")
     certificate.private_key_pem.write_to_path(folder / f"{name}.key")
     (folder / f"{name}.key").chmod(0o600)
-    programs.hand_over(folder / f"{name}.key")
 
 
 @contextmanager
@@ -65,9 +64,8 @@ def tls_server() -> Generator[TLSServer]:
     """A server with TLS. It knows the role `certified` by the certificate."""
     authority, stranger = trustme.CA(), trustme.CA()
     with new_home() as home:
-        programs.hand_over(home)
         (home / "password").write_text(SECRET)
-        programs.hand_over(home / "password")
+        programs.hand_over(home)
         data, password = home / "data", home / "password"
         with of_debian():
             programs.run(
@@ -87,6 +85,7 @@ def tls_server() -> Generator[TLSServer]:
             "unix_socket_directories=",
             "fsync=off",
         )
+        programs.hand_over(home)
         tls = ("ssl=on", f"ssl_ca_file={home}/root.crt", "log_connections=on")
         with of_debian():
             programs.start(home, *options, *tls)

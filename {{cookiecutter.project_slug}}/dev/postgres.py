@@ -33,8 +33,9 @@ def running_postgres(home: Path, *options: str) -> Generator[str]:
         PostgresUnavailableError: there is no wheel for this platform, the server does not start, or another
             process uses the folder and this process does not see its server.
     """
-    check_available()
-    home = home.resolve()
+    home = home.parent.resolve() / home.name
+    check_available(home)
+    _refuse_links(home)
     (home / "users").mkdir(mode=0o700, parents=True, exist_ok=True)
     home.chmod(0o700)
     user = FileLock(home / "users" / secrets.token_hex(8))
@@ -56,12 +57,20 @@ def delete_database(home: Path) -> None:
     """Stop the server of the folder `home`, and delete its database. The next start creates an empty one.
 
     Raises:
-        PostgresUnavailableError: another process uses the server.
+        PostgresUnavailableError: another process uses the server, or a link leads to the folder.
     """
+    _refuse_links(home)
     with FileLock(home / "lock"):
         _refuse_if_used(home)
         _stop(home)
         shutil.rmtree(home / "data")
+
+
+def _refuse_links(home: Path) -> None:
+    """Refuse a link: what is written and deleted here would be written and deleted there."""
+    for path in (home, *home.glob("*")):
+        if path.is_symlink():
+            raise PostgresUnavailableError(f"{path} is a link. Delete the link, then try again.")
 
 
 def free_port() -> int:
@@ -121,7 +130,6 @@ def _create(home: Path) -> None:
     password.touch(mode=0o600)
     password.write_text(secrets.token_urlsafe(24))
     hand_over(home)
-    hand_over(password)
     run(
         home, "initdb", "--pgdata", new, "--username", "postgres", "--pwfile", password,
         "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C",
@@ -133,6 +141,7 @@ def _create(home: Path) -> None:
 def _start(home: Path, options: tuple[str, ...]) -> None:
     # It is left from a server that was killed, or it is of the folder that this one is a copy of.
     (home / "data" / "postmaster.pid").unlink(missing_ok=True)
+    hand_over(home)  # root may have copied the folder, or run the server in a namespace before
     network = ("listen_addresses=127.0.0.1", f"port={free_port()}", "unix_socket_directories=")
     start(home, *network, _mark(home), *options)
 

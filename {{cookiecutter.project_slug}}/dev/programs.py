@@ -8,10 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 NOBODY = 65534
-# How root starts a server. In a namespace root's own files stay accessible under another user's number;
-# where a container forbids namespaces, another user has to own the files.
+# How root starts a server: as another user. That user must reach the files. Where it does not (a project in
+# /root) or where the container forbids to change the user, the server runs in a namespace: PostgreSQL sees
+# another user's number there, but the server has root's rights on the machine's files.
+OTHER_USER = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
 NAMESPACE = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
-OTHER_USER = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 OR_ANOTHER = "set DATABASE_URL (for tests: TEST_DATABASE_URL) to a PostgreSQL server of yours."
 
 
@@ -19,14 +20,14 @@ class PostgresUnavailableError(Exception):
     """No server can be run here; the message says why and what to do instead."""
 
 
-def check_available() -> None:
-    """Check that a server can be run here.
+def check_available(home: Path) -> None:
+    """Check that a server can be run in the folder `home`, whose parent exists.
 
     Raises:
         PostgresUnavailableError: it cannot.
     """
     programs()
-    _as_ordinary_user()
+    _as_ordinary_user(home)
 
 
 def programs() -> Path:
@@ -77,29 +78,32 @@ def succeeds(home: Path, program: str, *arguments: str | Path) -> bool:
     """Run a program on the folder `home`, and tell whether its exit status was 0."""
     # Output goes to a file: the server inherits it, and a pipe would not end before the server does.
     with (home / f"{program}.log").open("w") as log:
-        command = [*_as_ordinary_user(), programs() / program, *arguments]
+        command = [*_as_ordinary_user(home), programs() / program, *arguments]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     return done.returncode == 0
 
 
-def hand_over(path: Path) -> None:
-    """Give a file of root's to the user that the server runs as, where that is another one."""
-    if _as_ordinary_user() is OTHER_USER:
-        os.chown(path, NOBODY, NOBODY)
+def hand_over(home: Path) -> None:
+    """Give the folder `home`, and what is in it, to the user that the server runs as."""
+    if _as_ordinary_user(home) is OTHER_USER:
+        for path in (home, *home.rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
 
 
 @cache
-def _as_ordinary_user() -> list[str]:
+def _as_ordinary_user(home: Path) -> list[str]:
     """Return what to put before a command so that it does not run as root, which PostgreSQL refuses."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return []
-    for command in (NAMESPACE, OTHER_USER):
+    reached = 'cd "$0" && "$1" --version'
+    for command in (OTHER_USER, NAMESPACE):
+        look = [*command, "sh", "-c", reached, str(home.parent), str(programs() / "postgres")]
         try:
-            subprocess.run([*command, programs() / "postgres", "--version"], capture_output=True, check=True)
+            subprocess.run(look, capture_output=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             continue
         return command
     raise PostgresUnavailableError(
-        "PostgreSQL does not run as root, and this machine lets root neither make a user namespace (unshare) "
-        f"nor run the program as another user (setpriv). Run this as an ordinary user, or {OR_ANOTHER}"
+        "PostgreSQL does not run as root, and this machine lets root neither run the program as another user "
+        f"(setpriv) nor make a user namespace (unshare). Run this as an ordinary user, or {OR_ANOTHER}"
     )
