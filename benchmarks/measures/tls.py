@@ -3,21 +3,24 @@
 import asyncio
 import os
 import time
+from contextlib import ExitStack
 from statistics import median
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from psutil import Process
 
 from app.config import get_settings
 from benchmarks.database import fill
+from benchmarks.load import load
 from benchmarks.measures import Effort
-from benchmarks.measures.telemetry import compare
-from benchmarks.measures.throughput import ratio
-from benchmarks.report import Section, spread, table
+from benchmarks.measures.throughput import faultless
+from benchmarks.report import Section, Target, spread, table
 from benchmarks.servers import serving
 
 CONNECTIONS = 30  # in each round
+STARTS = 4  # of each service: one start differs from the next by more than TLS costs
 
 
 def measure(effort: Effort) -> Section:
@@ -28,32 +31,55 @@ def measure(effort: Effort) -> Section:
         return Section("TLS", [], [f"Not measured: this needs Debian's PostgreSQL in {DEBIAN}."])
     kept = os.environ["DATABASE_URL"]
     with tls_server() as server:
-        urls = {"service": server.url("sslmode=disable"), "tls": server.url("sslmode=require")}
+        urls = {"without TLS": server.url("sslmode=disable"), "with TLS": server.url("sslmode=require")}
         try:
-            os.environ["DATABASE_URL"] = urls["service"]
+            os.environ["DATABASE_URL"] = urls["without TLS"]
             get_settings.cache_clear()
             command.upgrade(Config(toml_file="pyproject.toml"), "head")
             fill()
-            reads = compare(
-                {name: serving("service", DATABASE_URL=url) for name, url in urls.items()}, effort
-            )
+            rates, cpu = read(urls, effort)
             opened = asyncio.run(connect(urls, effort.rounds))
         finally:
             os.environ["DATABASE_URL"] = kept
             get_settings.cache_clear()
-    rows = [
-        [name, spread(reads[which]), spread(opened[which], 1)]
-        for name, which in (("without TLS", "service"), ("with TLS", "tls"))
-    ]
+    ratios = [tls / plain for tls, plain in zip(cpu["with TLS"], cpu["without TLS"], strict=True)]
+    rows = [[name, spread(cpu[name]), spread(rates[name]), spread(opened[name], 1)] for name in urls]
     return Section(
         "TLS",
-        [ratio("reads without TLS, against with TLS", reads, "tls", None)],
+        [Target("CPU of the service a read, with TLS against without", "", f"{spread(ratios, 2)} x")],
         [
-            f"Debian's PostgreSQL {VERSIONS[-1][0]}; one worker on one core, 32 clients. The time of a "
-            "connection includes SCRAM.",
-            table(["", "reads/s", "ms for a connection"], rows),
+            f"Debian's PostgreSQL {VERSIONS[-1][0]}; one worker on one core, 32 clients: median, lowest and "
+            f"highest of {effort.rounds} rounds of {effort.seconds:g} s in turn, on {STARTS} starts of each "
+            "service. The time of a connection includes SCRAM.",
+            table(["", "us of CPU a read", "reads/s", "ms for a connection"], rows),
         ],
     )
+
+
+def read(urls: dict[str, str], effort: Effort) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return the reads a second, and the microseconds of the service's CPU a read, of each round."""
+    rates: dict[str, list[float]] = {name: [] for name in urls}
+    cpu: dict[str, list[float]] = {name: [] for name in urls}
+    for start in range(STARTS):
+        with ExitStack() as stack:
+            in_turn = list(urls) if start % 2 else list(reversed(urls))
+            servers = {
+                name: stack.enter_context(serving("service", DATABASE_URL=urls[name])) for name in in_turn
+            }
+            for number in range(-1, effort.rounds // STARTS):
+                for name in in_turn if number % 2 else reversed(in_turn):
+                    before = cpu_of(servers[name].pid)
+                    answered = faultless(name, load(servers[name].url, "read", seconds=effort.seconds))
+                    if number >= 0:  # the first round warms up
+                        rates[name].append(answered.rate)
+                        cpu[name].append(1e6 * (cpu_of(servers[name].pid) - before) / answered.ok)
+    return rates, cpu
+
+
+def cpu_of(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    times = Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 async def connect(urls: dict[str, str], rounds: int) -> dict[str, list[float]]:

@@ -47,6 +47,7 @@ H = [("h", 5432)]
         ("postgresql://u:p@[::1]:5/db", [("::1", 5)], {}),
         ("postgresql://u:p@[::1],h/db", [("::1", 5432), ("h", 5432)], {}),
         ("postgresql://u:p@%2Frun%2Fpg/db", ["/run/pg/.s.PGSQL.5432"], {"mode": "disable"}),
+        ("postgresql://u:p@%2Frun%2Fpg:6/db", ["/run/pg/.s.PGSQL.6"], {"mode": "disable"}),
         ("postgresql://u:p@/db?host=/run/pg&port=6", ["/run/pg/.s.PGSQL.6"], {"mode": "disable"}),
         ("postgresql://u:p@x/db?host=/cloud/a:b", ["/cloud/a:b/.s.PGSQL.5432"], {"mode": "disable"}),
         ("postgresql://h/db?user=u&password=p", H, {}),

@@ -1,6 +1,7 @@
 """A real streaming replica: reads go there; its loss costs what was in flight; when it is back it is used."""
 
 import asyncio
+import subprocess
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,12 +13,14 @@ import pytest
 from httpx2 import AsyncClient
 from sqlalchemy import URL, text
 
-from app.config import get_settings
+from app.config import Settings, get_settings
 from app.db import DatabaseSessionManager, replica
 from app.db.connect_args import of_url
 from app.db.errors import ReadOnlySessionError
 from app.setting_types import parse_database_url
+from dev import psql
 from dev.postgres import running_postgres
+from dev.programs import programs
 from service.servers import follow, new_home, start, stop
 from service.tools import eventually, on_server, run, served, text_of, wait_for
 
@@ -227,3 +230,31 @@ async def test_the_connections_to_the_replica_are_closed_with_the_others(pair: P
     )
     for url in (pair.primary, pair.replica):
         assert await eventually(partial(on_server, url, others), seconds=3)
+
+
+async def test_a_standby_as_the_only_server_is_a_warning_at_the_start(pair: Pair) -> None:
+    with served(DATABASE_URL=text_of(pair.replica)) as server:
+        await asyncio.to_thread(wait_for, lambda: "DATABASE_URL leads to a standby" in server.log)
+        assert ", standby, no TLS." in server.log
+        async with AsyncClient(base_url=server.url) as client:
+            assert (await client.get("/users")).status_code == 200
+            assert (await client.post("/users", json={"email": "u@example.com"})).status_code == 503
+    with served(DATABASE_URL=text_of(pair.primary)) as server:
+        await asyncio.to_thread(wait_for, lambda: ", primary, no TLS." in server.log)
+        async with AsyncClient(base_url=server.url) as client:
+            assert (await client.get("/users")).status_code == 200
+        assert "leads to a standby" not in server.log
+
+
+def test_psql_opens_the_primary_of_several_hosts_as_the_service_does(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = f"{pair.replica.host}:{pair.replica.port},{pair.primary.host}:{pair.primary.port}"
+    url = text_of(pair.primary).replace(f"{pair.primary.host}:{pair.primary.port}", both)
+    standby = []
+    for parameter in ("", "&target_session_attrs=any"):
+        monkeypatch.setattr(psql, "get_settings", partial(Settings, database_url=f"{url}{parameter}"))
+        command = [str(programs() / "psql"), "-Atc", "SELECT pg_is_in_recovery()"]
+        done = subprocess.run(command, env=psql.variables(), capture_output=True, text=True, check=True)
+        standby.append(done.stdout)
+    assert standby == ["f\n", "t\n"]

@@ -6,6 +6,7 @@ import ssl
 import sys
 from collections.abc import Sequence
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,7 +18,7 @@ from app.database_url import OF_DRIVER
 from app.db.connection import KEEP_ALIVE, Connection, connect
 
 DRIVER = "postgresql+asyncpg://"
-FILES = ("sslrootcert", "sslcert", "sslkey")  # of a URL
+FILES = ("sslrootcert", "sslcert", "sslkey")  # of TLS, in a URL
 SYSTEM = "system"  # as `sslrootcert`: the system's roots, as libpq has it
 CHECK_CLIENT = "0" if sys.platform == "win32" else "1s"  # a server on Windows takes nothing but 0
 COMMAND_GRACE = 1  # seconds that the server has to say itself that a statement took too long
@@ -63,7 +64,7 @@ def of_url(url: URL, settings: Settings, *, read_only: bool = False, primary: bo
         "urls": [url_of(url, query, host, port) for host, port in zip(hosts, ports, strict=True)],
         "retry_for": float(query.get("connect_timeout", 0)) or settings.database_connect_timeout,
         "connection_class": type("Connection", (Connection,), {"keep_alive": KEEP_ALIVE | times}),
-        "tls": partial(tls, *map(query.get, FILES)),
+        "tls": partial(tls, *map(query.get, FILES), passfile=query.get("passfile")),
     }
 
 
@@ -73,15 +74,18 @@ def hosts_of(url: URL) -> Sequence[str | None]:
     return str(several).split(",") if several else [url.host]
 
 
-def tls(roots: str | None, *client: str | None) -> dict[str, Any]:
+def tls(roots: str | None, *client: str | None, passfile: str | None) -> dict[str, Any]:
     """Return what asyncpg does not know of TLS: the system's roots. It is asked at each connect.
 
     Raises:
-        asyncpg.InterfaceError: a file cannot be read. The error of the file itself would not name it.
+        asyncpg.InterfaceError: a file cannot be used. The error of the file itself would not name it, and
+            asyncpg would go on without the password.
     """
-    for name, path in zip(FILES, (roots, *client), strict=True):
+    for name, path in zip((*FILES, "passfile"), (roots, *client, passfile), strict=True):
         if path and path != SYSTEM and not os.access(path, os.R_OK):
             raise asyncpg.InterfaceError(f"The file of {name} cannot be read: {path}")
+    if passfile and os.name == "posix" and Path(passfile).stat().st_mode & 0o077:
+        raise asyncpg.InterfaceError(f"The file of passfile can be read by others. Set mode 0600: {passfile}")
     return {"ssl": with_system_roots(*client)} if roots == SYSTEM else {}
 
 

@@ -1,6 +1,7 @@
 """A connection: how it is opened, and what asyncpg does not do."""
 
 import asyncio
+import configparser
 import math
 import socket
 import ssl
@@ -25,6 +26,7 @@ AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.TargetServerAttributeNotMatched,  # the host is no primary: another is, or this one will be
 )
+NO_TLS = "rejected SSL upgrade"  # asyncpg's words. It has no class for this error
 # What a URL may change: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
 KEEP_ALIVE = {
     "keepalives_idle": 60,
@@ -83,12 +85,13 @@ def keep_alive(connection: socket.socket, times: Mapping[str, int]) -> None:
 
 
 def is_away(error: Exception, *, passfile: bool) -> bool:
-    """Tell whether another attempt may succeed. It does not mend a certificate.
+    """Tell whether another attempt may succeed. It does not mend a certificate, or a server without TLS.
 
     A password that comes from a file may have been changed in the server a moment before the file.
     """
     changed = passfile and isinstance(error, asyncpg.InvalidPasswordError)
-    return changed or (isinstance(error, AWAY) and not isinstance(error, ssl.SSLError))
+    refused = isinstance(error, ssl.SSLError) or NO_TLS in str(error)
+    return changed or (isinstance(error, AWAY) and not refused)
 
 
 async def connect(
@@ -123,6 +126,9 @@ async def connect(
         reason = str(error).partition("\n")[0] or "no answer in time"  # the hint is on the next line
         cause = asyncpg.CannotConnectNowError(f"The database cannot be reached: {reason}")
         raise DBAPIError(None, None, cause) from error
+    except configparser.Error:  # its message may have a part of a password
+        cause = asyncpg.CannotConnectNowError("The driver cannot read the service file. Is there a % in it?")
+        raise DBAPIError(None, None, cause) from None
     except asyncpg.PostgresError as error:
         raise DBAPIError(None, None, error) from error
     raise AssertionError("stamina returns or raises")
