@@ -33,7 +33,7 @@ os.environ.update(  # whatever was answered, and whatever is in .env
     CORS_ORIGINS="",
     DATABASE_REPLICA_URL="none",
     DATABASE_REPLICA_FALLBACK="true",
-    MAX_BODY_SIZE="1048576",
+    MAX_BODY_SIZE="65536",
     DOCS="true",
     LOG_LEVEL="INFO",
     WEB_CONCURRENCY="1",

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import uuid
 from collections.abc import AsyncGenerator
@@ -9,7 +10,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Body, Depends, HTTPException, Request, WebSocket
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import AsyncAdaptedQueuePool, select, text, update
 from sqlalchemy.exc import DBAPIError
@@ -396,6 +397,26 @@ async def reads_replica(session: ReadSessionDep) -> bool:
 async def read_after_write(user_id: int, session: SessionDep) -> str | None:
     """Read what this client may have written a moment ago: not on a replica, which may be behind."""
     return await session.scalar(select(User.email).where(User.id == user_id))
+
+
+@app.get("/test/large")
+async def large(session: SessionDep) -> PlainTextResponse:
+    """Answer more than the buffers between a server and its client hold."""
+    await session.execute(text("SELECT 1"))
+    return PlainTextResponse("x" * 20_000_000)
+
+
+@app.get("/test/hostile/{text}")
+async def hostile(request: Request, text: str) -> None:
+    """Log what a client sent, as a route of the owner's may, and fail because of it."""
+    logging.getLogger("owner").info("%s by %s", request.url.query, request.headers.get("user-agent"))
+    raise ValueError(text)
+
+
+@app.get("/test/url")
+async def url(request: Request) -> str:
+    """Return an address of this service."""
+    return str(request.url_for("read_user", user_id=1))
 
 
 @app.get("/test/pools")

@@ -120,7 +120,29 @@ def test_the_healthcheck_asks_a_route_that_does_not_need_the_database() -> None:
 def test_what_listens_where_is_told_the_same_everywhere() -> None:
     port = SERVE[SERVE.index("--port") + 1]
     assert re.findall(r"^EXPOSE (\d+)$", DOCKERFILE, re.MULTILINE) == [port]
-    assert SERVICES["api"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    config = (PROJECT / "deploy" / "proxy" / "nginx.conf").read_text()
+    assert re.findall(r"server (\S+:\d+);", config) == [f"127.0.0.1:{port}"]
+    [listening] = re.findall(r"listen (\d+);", config)
+    assert SERVICES["api"]["ports"] == [f"127.0.0.1:{port}:{listening}"]
+
+
+def test_the_proxy_has_the_network_of_the_service_and_ends_before_it() -> None:
+    proxy = SERVICES["proxy"]
+    assert proxy["network_mode"] == "service:api"
+    assert proxy["depends_on"] == {"api": {"condition": "service_healthy", "restart": True}}
+    assert proxy["stop_grace_period"] == SERVICES["api"]["stop_grace_period"]
+    assert proxy["volumes"] == ["./deploy/proxy/nginx.conf:/etc/nginx/nginx.conf:ro"]
+
+
+def test_the_proxy_is_the_same_in_compose_and_in_the_manifests() -> None:
+    deployment = PROJECT / "deploy" / "base" / "deployment.yaml"
+    if not deployment.exists():
+        pytest.skip("there are no manifests")
+    containers = yaml.safe_load(deployment.read_text())["spec"]["template"]["spec"]["containers"]
+    [proxy] = [container for container in containers if container["name"] == "proxy"]
+    assert SERVICES["proxy"]["image"] == proxy["image"]
+    assert re.fullmatch(r"nginxinc/nginx-unprivileged:\d+\.\d+\.\d+-\S+", proxy["image"])
+    assert f"{SERVICES['proxy']['mem_limit']}" == proxy["resources"]["limits"]["memory"].lower().rstrip("i")
 
 
 def test_uvicorn_gives_up_before_it_is_killed() -> None:
@@ -229,8 +251,11 @@ def test_the_service_waits_for_the_migrations_and_they_for_the_database() -> Non
     assert SERVICES["database"]["healthcheck"]["test"][1] == "pg_isready"
 
 
-@pytest.mark.parametrize("service", OURS)
-def test_what_is_ours_is_locked_down(service: str) -> None:
+@pytest.mark.parametrize("service", [*OURS, "proxy"])
+def test_what_a_client_reaches_is_locked_down(service: str) -> None:
     assert SERVICES[service]["read_only"] is True
     assert SERVICES[service]["cap_drop"] == ["ALL"]
     assert SERVICES[service]["security_opt"] == ["no-new-privileges:true"]
+    assert SERVICES[service]["tmpfs"] == [
+        "/tmp:size=64m"
+    ]  # a disk that a client fills would be the machine's

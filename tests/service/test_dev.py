@@ -22,7 +22,7 @@ from httpx2 import Client, TransportError
 from sqlalchemy import URL
 from sqlalchemy.exc import ProgrammingError
 
-from app.config import get_settings
+from app.config import DATABASE_SCHEMA, get_settings
 from app.db.connect_args import quoted, search_path
 from app.setting_types import parse_database_url
 from dev import psql, serve
@@ -351,7 +351,7 @@ async def test_the_development_database_has_the_roles_of_production(project: Pat
     ) as shown:
         assert shown.stdout
         service, owner = map(parse_database_url, (await asyncio.to_thread(shown.stdout.readline)).split())
-        users = f"{quoted(get_settings().database_schema)}.users".replace(":", r"\:")
+        users = f"{quoted(DATABASE_SCHEMA)}.users".replace(":", r"\:")
         assert await on_server(service, f"SELECT count(*) >= 0 FROM {users}")
         for statement in (f"DROP TABLE {users}", "CREATE TEMPORARY TABLE x (id int)", "CREATE ROLE x"):
             with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
@@ -364,7 +364,7 @@ async def test_the_development_database_has_the_roles_of_production(project: Pat
 @pytest.mark.usefixtures("environment")
 async def test_a_development_database_older_than_the_roles_is_still_served(project: Path) -> None:
     """Its tables are the administrator's. Nothing in it is changed."""
-    schema = quoted(get_settings().database_schema).replace(":", r"\:")
+    schema = quoted(DATABASE_SCHEMA).replace(":", r"\:")
     home = project / ".postgres"
     assert dev(project, "reset", "--yes").returncode == 0
     with running_postgres(home) as url:

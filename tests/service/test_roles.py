@@ -13,6 +13,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from app.config import Settings, get_settings
+from app.db.connect_args import quoted
 from dev import psql
 from dev.postgres import free_port
 from migrations import roles
@@ -83,19 +84,19 @@ def found(request: pytest.FixtureRequest, own_database: URL) -> Generator[Roles]
     urls = [database.set(username=f"{name} {role}", password=secrets.token_hex(8)) for role in "aosr"]
     administrator = urls[0] if getattr(request, "param", SUPERUSER) == LESSER else database
     found = Roles(administrator, service=urls[2], owner=urls[1], reader=urls[3])
-    quoted = roles.quoted(name)
-    found.as_role(own_database, f"CREATE DATABASE {quoted}".replace(":", r"\:"))
+    known_as = quoted(name)
+    found.as_role(own_database, f"CREATE DATABASE {known_as}".replace(":", r"\:"))
     if administrator != database:
-        role = roles.quoted(str(administrator.username))
+        role = quoted(str(administrator.username))
         found.as_role(
             own_database,
             f"CREATE ROLE {role} LOGIN CREATEROLE PASSWORD '{administrator.password}'",
-            f"ALTER DATABASE {quoted} OWNER TO {role}",
+            f"ALTER DATABASE {known_as} OWNER TO {role}",
         )
     yield found
-    found.as_role(own_database, f"DROP DATABASE {quoted} WITH (FORCE)")
+    found.as_role(own_database, f"DROP DATABASE {known_as} WITH (FORCE)")
     for url in reversed(urls):
-        found.as_role(own_database, f"DROP ROLE IF EXISTS {roles.quoted(str(url.username))}")
+        found.as_role(own_database, f"DROP ROLE IF EXISTS {quoted(str(url.username))}")
 
 
 @pytest.fixture
@@ -133,8 +134,8 @@ def test_the_service_reads_and_writes_rows_and_nothing_else(found: Roles, projec
         "COPY mine.users TO PROGRAM 'id'",
         "COPY mine.users TO '/tmp/x'",
         "SELECT pg_read_file('/etc/passwd')",
-        f"SET ROLE {roles.quoted(str(found.owner.username))}",
-        f"ALTER ROLE {roles.quoted(str(found.service.username))} SUPERUSER",
+        f"SET ROLE {quoted(str(found.owner.username))}",
+        f"ALTER ROLE {quoted(str(found.service.username))} SUPERUSER",
     ):
         assert found.refused(found.service, statement), statement
     assert found.as_role(found.service, "DELETE FROM mine.users RETURNING id") == 1
@@ -206,7 +207,7 @@ def test_the_sql_is_printed_without_a_password_and_runs_in_psql(found: Roles) ->
 
 @both
 def test_a_service_with_the_rights_of_the_owner_is_refused_and_nothing_is_left(found: Roles) -> None:
-    owner, service = (roles.quoted(str(url.username)) for url in (found.owner, found.service))
+    owner, service = (quoted(str(url.username)) for url in (found.owner, found.service))
     found.as_role(found.administrator, f"CREATE ROLE {owner}", f"CREATE ROLE {service} IN ROLE {owner}")
     assert f"a member of {found.owner.username}. Name another role" in found.run(DATABASE_SCHEMA="mine")
     assert found.as_role(found.administrator, "SELECT to_regnamespace('mine')::text") is None

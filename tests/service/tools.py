@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,14 +183,18 @@ def served(*options: str, **environment: str) -> Generator[Server]:
 
 @contextmanager
 def serving(
-    *options: str, environment: dict[str, str], folder: Path = PROJECT, terminal: bool = False
+    *options: str,
+    environment: dict[str, str],
+    folder: Path = PROJECT,
+    terminal: bool = False,
+    program: Sequence[str] = ("uvicorn", "service.routes:app"),
 ) -> Generator[Server]:
     """Serve the application that is in the folder; its standard error is a file, or a terminal."""
     with TemporaryDirectory() as name, ExitStack() as stack:
         log_file = Path(name) / "log"
         log = stack.enter_context(log_file.open("wb", buffering=0))
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "service.routes:app", "--port", "0", *options],
+            [sys.executable, "-m", *program, "--port", "0", *options],
             cwd=folder,
             env={**os.environ, **environment},
             stdout=log,

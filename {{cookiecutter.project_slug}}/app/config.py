@@ -62,9 +62,9 @@ class Settings(BaseSettings):
     database_pool_pre_ping: bool = {{ cookiecutter.pool_pre_ping == "yes" }}
 
     web_concurrency: int = Field(1, ge=1)  # workers; uvicorn reads the same variable
-    max_body_size: int = Field(1_048_576, ge=0)  # bytes
+    max_body_size: int = Field(65_536, ge=0)  # bytes
     cors_origins: Origins = []  # whose pages may call the service, separated by commas; *: all
-    docs: bool = True  # /docs, /redoc and /openapi.json
+    docs: bool = False  # /docs, /redoc and /openapi.json; `python -m dev` turns them on
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property

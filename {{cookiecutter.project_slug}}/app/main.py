@@ -44,6 +44,7 @@ app = FastAPI(
     lifespan=lifespan,
     telemetry=TELEMETRY if any(name.startswith("OTEL_") for name in os.environ) else NO_TELEMETRY,
     openapi_url="/openapi.json" if settings.docs else None,
+    redirect_slashes=False,  # a redirect would name the host that the client sent, and perhaps http
     responses=problems(422, 500, 503),
 )
 add_middleware(app, settings)

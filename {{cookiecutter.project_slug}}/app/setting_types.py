@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator
 from pydantic_settings import NoDecode
 from sqlalchemy import URL, make_url
 
@@ -65,5 +65,6 @@ Schema = Annotated[str, AfterValidator(check_schema)]
 Schemas = Annotated[list[Schema], NoDecode, BeforeValidator(split)]
 Origins = Annotated[list[Annotated[str, AfterValidator(check_origin)]], NoDecode, BeforeValidator(split)]
 PoolRecycle = Annotated[int, AfterValidator(check_pool_recycle)]
-DatabaseURL = Annotated[URL, NoDecode, PlainValidator(parse_database_url)]
-OptionalURL = Annotated[URL | None, NoDecode, PlainValidator(check_optional_url)]
+Shown = PlainSerializer(lambda url: url and repr(url), return_type=str | None)  # without the password
+DatabaseURL = Annotated[URL, NoDecode, PlainValidator(parse_database_url), Shown]
+OptionalURL = Annotated[URL | None, NoDecode, PlainValidator(check_optional_url), Shown]

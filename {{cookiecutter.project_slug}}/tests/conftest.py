@@ -2,7 +2,7 @@
 
 Each worker of pytest-xdist creates a database and two roles there, and drops them at the end. The roles are
 those of production: the migrations run as the owner of the tables, the service as a role with fewer rights.
-The tests never use the database in DATABASE_URL: the settings are overwritten here, before anything reads them.
+The tests never use the database in DATABASE_URL: the settings are overwritten here, before they are read.
 """
 
 import asyncio

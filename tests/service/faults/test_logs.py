@@ -165,8 +165,8 @@ async def test_no_error_message_holds_a_parameter(database: DatabaseSessionManag
     assert "hunter2" not in str(raised.value)
 
 
-async def test_the_documentation_can_be_switched_off(database: DatabaseSessionManager) -> None:
-    with served(DOCS="false") as server:
+async def test_the_documentation_is_off_by_default(database: DatabaseSessionManager) -> None:
+    with served(DOCS="") as server:
         async with AsyncClient(base_url=server.url) as client:
             for path in ("/docs", "/redoc", "/openapi.json"):
                 assert (await client.get(path)).status_code == 404

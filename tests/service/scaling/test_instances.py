@@ -61,11 +61,12 @@ class Balancer:
 
 
 @contextmanager
-def nginx(balancer: Balancer) -> Generator[subprocess.Popen[bytes]]:
-    """Run nginx as its file says."""
+def nginx(balancer: Balancer, user: int | None = None) -> Generator[subprocess.Popen[bytes]]:
+    """Run nginx as its file says, and as the user with this number."""
     assert NGINX
     command = [NGINX, "-e", "stderr", "-p", str(balancer.folder), "-c", str(balancer.folder / "nginx.conf")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    groups = () if user else None
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, user=user, group=user, extra_groups=groups)
     try:
         wait_for(lambda: process.poll() is not None or answers(int(balancer.url.rpartition(":")[2])))
         yield process

@@ -14,7 +14,7 @@ from anyio import Semaphore, WouldBlock
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 from sqlalchemy import exc
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, Pool
 from sqlalchemy.util import await_only
 
 # https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
@@ -39,6 +39,7 @@ class FairPool(AsyncAdaptedQueuePool):
         super().__init__(*args, **kwargs)
         self.limit = self.size() + self._max_overflow
         self.timeouts = 0  # how many waited in vain
+        self.came_back = 0  # how often a connection did, unharmed: the database had answered
         self._turns = Semaphore(self.limit, max_value=self.limit, fast_acquire=True)
         self._name = {"db.client.connection.pool.name": str(self.logging_name)}
 
@@ -78,6 +79,7 @@ class FairPool(AsyncAdaptedQueuePool):
             ) from None
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        self.came_back += record.dbapi_connection is not None  # else it broke
         try:
             super()._do_return_conn(record)
         finally:
@@ -97,3 +99,13 @@ class FairPool(AsyncAdaptedQueuePool):
         count("db.client.connection.pending_requests", [waiting], "{request}")
         timeouts = look(lambda: self.timeouts)
         meter.create_observable_counter("db.client.connection.timeouts", [timeouts], "{timeout}")
+
+
+async def answers_others(pool: Pool) -> bool:
+    """Wait while others wait for the pool; tell whether the database answered one of them meanwhile."""
+    if not isinstance(pool, FairPool):
+        return False
+    before = pool.came_back
+    while pool.waiting() and pool.came_back == before:  # noqa: ASYNC110 an event would cost every request
+        await asyncio.sleep(0.02)
+    return pool.came_back > before

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import get_settings
-from app.db import sessionmanager
+from app.db import answers_others, sessionmanager
 from app.web.causes import cause_of
 from app.web.problems import RETRY
 
@@ -28,14 +28,18 @@ async def live() -> dict[str, str]:
 async def ready() -> dict[str, str]:
     """Answer 200 if a query went through the pool to the database and back.
 
+    Where requests wait for the pool, the probe does not wait in their line: it looks whether the line moves.
     The query goes where reads go. With DATABASE_REPLICA_FALLBACK=false it goes to the primary, so that a lost
     replica does not stop writes.
     """
     fallback = get_settings().database_replica_fallback
     opened = sessionmanager.read_session if fallback else sessionmanager.session
+    pool = (sessionmanager.read_engine if fallback else sessionmanager.engine).pool
     try:
-        async with timeout(DEADLINE), opened() as session:
-            await session.execute(select(1))
+        async with timeout(DEADLINE):
+            if not await answers_others(pool):
+                async with opened() as session:
+                    await session.execute(select(1))
     except (SQLAlchemyError, TimeoutError) as error:
         logger.warning("not ready: %s", cause_of(error))
         raise HTTPException(503, "The database does not answer.", RETRY) from error

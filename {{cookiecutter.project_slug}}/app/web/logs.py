@@ -9,6 +9,7 @@ from types import TracebackType
 
 from asgi_correlation_id import CorrelationIdFilter
 from pythonjsonlogger.json import JsonFormatter
+from uvicorn.logging import DefaultFormatter
 
 from app.web.causes import chain_of, describe
 
@@ -36,18 +37,24 @@ def traceback_of(ei: ExceptionInfo) -> str:
     return "".join(lines)
 
 
-class TextFormatter(logging.Formatter):
-    """Formats a record for a terminal."""
+def printable(text: str) -> str:
+    """Return the text with escapes for what a terminal obeys: newlines, colours, a change of direction."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text, with the id of the request if there is one."""
+
+class TextFormatter(DefaultFormatter):
+    """Formats a record for a terminal. What a client sent may be in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 the name is logging's
+        """Return the message as one line, with the id of the request if there is one."""
         request = getattr(record, "correlation_id", "-")
         vars(record)["request"] = "" if request == "-" else f" [{request}]"
-        return super().format(record)
+        record.message = printable(record.message)
+        return super().formatMessage(record)
 
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 the name is logging's
         """Return the traceback without the values that are in errors of the database."""
-        return traceback_of(ei)
+        return "\n".join(map(printable, traceback_of(ei).split("\n")))
 
 
 class LineFormatter(JsonFormatter):
@@ -75,17 +82,15 @@ def filter_asyncio(record: logging.LogRecord) -> bool:
 
 def configure_logging(level: str) -> None:
     """Send all logs, those of uvicorn too, the same way."""
-    terminal = sys.stderr.isatty()
     handler = logging.StreamHandler()
     handler.addFilter(CorrelationIdFilter(default_value="-"))
-    text = TextFormatter("%(levelname)s:     %(message)s%(request)s")
-    handler.setFormatter(text if terminal else LineFormatter(FIELDS, rename_fields=NAMES))
+    text = TextFormatter("%(levelprefix)s %(message)s%(request)s")
+    handler.setFormatter(text if sys.stderr.isatty() else LineFormatter(FIELDS, rename_fields=NAMES))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.setLevel(level)
-        if not terminal:  # there, uvicorn's own are good to read
-            logger.handlers, logger.propagate = [], True
+        logger.handlers, logger.propagate = [], True
     logging.getLogger("app.db.pool").setLevel("WARNING")  # SQLAlchemy's news of each connection
     logging.getLogger("asgi_correlation_id").setLevel("ERROR")  # each id of a client's that is not one
     logging.getLogger("asyncio").addFilter(filter_asyncio)

@@ -60,7 +60,7 @@ class RequestGuard:
             await send(message)
 
         announced = Headers(scope=scope).get("content-length", "0")
-        if len(announced) > DIGITS or int(announced) > self.max_body_size:
+        if not announced.isdecimal() or len(announced) > DIGITS or int(announced) > self.max_body_size:
             await problem(413, TOO_LARGE % self.max_body_size)(scope, receive, send_with_headers)
             return
         try:
