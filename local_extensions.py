@@ -5,10 +5,10 @@ each question instead, whose value is rendered there and then: `{{ cookiecutter 
 """
 
 import json
-import logging
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from difflib import get_close_matches
@@ -26,6 +26,12 @@ from jinja2.ext import Extension
 from rich.console import Console
 
 Answers = MutableMapping[str, Any]
+
+HERE = Path(__file__).parent
+QUESTIONS: Answers = json.loads((HERE / "cookiecutter.json").read_text(encoding="utf-8"))
+ADDED = ("_template", "_output_dir", "_repo_dir", "_checkout", "_commit")  # by cookiecutter and by cruft
+BRACE = "{{ '{' }}"  # renders to a brace: see `literal`
+TAG = re.compile(rf"\{{\{{(?!{re.escape(BRACE[2:])})|\{{%|\{{#")
 
 # Where the hook finds the URL with its password. The answers hold it without: they go to the replay file, to
 # .cruft.json and to a copy of each hook.
@@ -67,18 +73,30 @@ def load(path: Path) -> ModuleType:
 
 
 # The prompt takes the URLs that the service takes.
-URLS = load(Path(__file__).parent / "{{cookiecutter.project_slug}}" / "app" / "database_url.py")
+URLS = load(HERE / "{{cookiecutter.project_slug}}" / "app" / "database_url.py")
 
 
 class Filters(Extension):
-    """The template's own filters."""
+    """The template's own filters.
+
+    cookiecutter makes an environment before it asks, before it makes the project's folder, and for each hook.
+    It loads this extension into each of them, so that what was given is checked before anything is rendered.
+    """
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        filters = (in_quotes, in_markdown, as_schema, as_dns_label, begin, check, check_all, literal)
+        filters = (in_quotes, in_markdown, as_schema, as_dns_label, check, literal)
         environment.filters.update({function.__name__: function for function in filters})
+        environment.globals["answers_are_checked"] = ""
         # `cruft update` renders two versions of the template in one process: each is to load its own file.
         sys.modules.pop(__name__, None)
+        for caller, known in callers():
+            if caller == "prompt_for_config":
+                check_given(known["context"]["cookiecutter"])
+            elif caller == "generate_files":
+                check_all(known["context"]["cookiecutter"])
+            if caller in ("prompt_for_config", "generate_files", "run_hook"):
+                break
 
 
 def in_quotes(text: object) -> str:
@@ -97,8 +115,10 @@ def number(letter: str) -> str:
 
 
 def in_markdown(text: object) -> str:
-    """Return the text as a line of Markdown that shows it, whatever is in it."""
-    line = re.sub(r"[\\`*{}\[\]<>#|&~$]|\b_\B|\B_", r"\\\g<0>", " ".join(str(text).split()))
+    """Return the text as a line of Markdown that shows it. What cannot be seen is left out."""
+    words = " ".join(str(text).split())
+    seen = "".join(letter for letter in words if unicodedata.category(letter) not in ("Cc", "Cf"))
+    line = re.sub(r"[\\`*{}\[\]<>#|&~$]|\b_\B|\B_", r"\\\g<0>", seen)
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)  # at the beginning these make lists and rules
 
 
@@ -116,24 +136,34 @@ def as_dns_label(slug: str) -> str:
     return name[:63].rstrip("-")
 
 
-def begin(_: Answers) -> str:
-    """Take the password out of a URL that was given beforehand, before anything can show or record it.
-
-    Returns nothing to render.
+def check_given(questions: Answers) -> None:
+    """Check what was given beforehand. Take the password out of a URL before anything can show or record it.
 
     Raises:
-        FailedHookException: there is no such question. SystemExit under cruft.
+        FailedHookException: there is no such question, or a tag in an answer. SystemExit under cruft.
     """
-    logging.getLogger("cookiecutter.hooks").disabled = False
     os.environ.pop(SECRET_URL, None)
-    [questions] = [known["context"] for caller, known in callers() if caller == "prompt_for_config"]
-    refuse_unknown_names([name for name in questions["cookiecutter"] if not name.startswith("_")])
+    refuse_unknown_names([name for name in questions if not name.startswith("_")])
     for caller, known in callers():
         if caller in ("prompt_for_config", "cookiecutter"):
             given = known["context"]["cookiecutter"]
             with suppress(KeyError, ValueError):  # what it is, is checked when its turn comes
                 hide_password(given)
-    return ""
+    refuse_code(questions)
+
+
+def refuse_code(questions: Answers) -> None:
+    """Refuse tags in what was given as `key=value` or in a configuration file: cookiecutter renders it.
+
+    What is typed at the prompt comes later. It is not rendered.
+    """
+    for name, value in questions.items():
+        if value == QUESTIONS.get(name):
+            continue
+        if name.startswith("_"):
+            refuse(f"{name} is the template's own and cannot be given.")
+        if TAG.search(str(value)):
+            refuse(f"{name} holds {{{{, {{% or {{#, which would run. At the prompt, such an answer is text.")
 
 
 def refuse_unknown_names(questions: list[str]) -> None:
@@ -202,25 +232,24 @@ def settle(answers: Answers, name: str) -> str:
     return ""
 
 
-def check_all(answers: Answers) -> str:
-    """Check every answer again, as the last thing before the project is rendered.
+def check_all(answers: Answers) -> None:
+    """Check every answer again, before the project has a folder: a replay may have skipped the questions.
 
     Raises:
         FailedHookException: one is wrong.
     """
-    hooks = logging.getLogger("cookiecutter.hooks")
-    hooks.disabled = True  # an error would be logged with a traceback before cookiecutter shows its message
+    for name in answers:
+        if name.startswith("_") and name not in QUESTIONS and name not in ADDED:
+            raise FailedHookException(f"{name!r} is unknown here. Take it out of the replay file.")
     for name in CHECKS:
         if problem := settle(answers, name):
             raise FailedHookException(problem)
-    hooks.disabled = False
     os.environ.pop(NEW_PROJECT, None)
     for caller, known in callers():
         if caller == "cookiecutter":
             record_for_replay(**known)
         if caller in ("cookiecutter", "create"):  # not cruft's update, check or diff
             os.environ[NEW_PROJECT] = "yes"
-    return ""
 
 
 def literal(answers: Answers) -> str:
@@ -229,7 +258,7 @@ def literal(answers: Answers) -> str:
     Called when everything else is rendered, before cruft writes `.cruft.json`.
     """
     for name in CHECKS:
-        answers[name] = re.sub(r"\{(?=[{%#])", "{{ '{' }}", answers[name])
+        answers[name] = re.sub(r"\{(?=[{%#])", BRACE, answers[name])
     return ""
 
 
@@ -288,8 +317,8 @@ def plain_text(answer: object) -> str:
 
 
 def check_name(text: str) -> str:
-    """Take any text that is not blank."""
-    if not text.strip():
+    """Take any text that shows something."""
+    if not in_markdown(text):
         raise ValueError("is empty. Give a name.")
     return text
 
@@ -309,13 +338,22 @@ def check_slug(text: str) -> str:
 
 def check_url(text: str) -> str:
     """Accept what the rendered project accepts, or nothing."""
-    if not (text := text.strip()):
+    if not (text := without_quotes(text)):
         return ""
     query = URLS.read_url(text).partition("?")[2]
     names = URLS.left_out(set(dict(parse_qsl(query, keep_blank_values=True))))
     if names:
         warn(f"database_url has parameters that are left out: {', '.join(names)}.")
+    if not URLS.split_credentials(text)[1].isprintable():
+        raise ValueError("has an invisible character after the password. Write it encoded, as in %0A.")
     return text
+
+
+def without_quotes(text: str) -> str:
+    """Return the text without the quotes that it may have been copied with."""
+    text = text.strip()
+    quoted = text[:1] in ("'", '"') and text[-1] == text[0]
+    return text[1:-1].strip() if quoted else text
 
 
 def check_schema(text: str) -> str:
@@ -383,7 +421,7 @@ CHECKS: dict[str, Callable[[str], str]] = {
 
 def hide_password(answers: Answers) -> None:
     """Take the password out of every record of the answers; leave the whole URL to the hook."""
-    url = plain_text(answers["database_url"])
+    url = without_quotes(plain_text(answers["database_url"]))
     bare = without_password(url)
     if url == bare:
         if without_password(os.environ.get(SECRET_URL, "")) != url:

@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 DATABASE_URL = "{{ cookiecutter.database_url | in_quotes }}"  # without its password
 SECRET_URL = os.environ.get("FASTAPI_TEMPLATE_DATABASE_URL")  # with it
@@ -14,20 +15,23 @@ FOLDERS = [Path(name) for name in (".github/workflows", ".github", *DEPLOY)]  # 
 def write_env(database_url: str) -> None:
     """Write `.env`, readable by its owner alone, from the example and the URL; keep one that exists."""
     env = Path(".env")
-    if env.exists():
-        if database_url:
+    try:
+        env.touch(mode=0o600, exist_ok=False)  # a link is one that exists
+    except FileExistsError:
+        if not env.exists():
+            say(".env is a link to a file that does not exist. It is kept, and nothing is written.")
+        elif database_url:
             say(".env was there and is kept as it is: DATABASE_URL in it is not the one given now.")
         return
-    env.touch(mode=0o600)
     settings = Path(".env.example").read_text(encoding="utf-8").partition("\n\n")[2]
-    settings = settings.replace("DATABASE_URL=", f"DATABASE_URL={quote(database_url)}", 1)
+    settings = settings.replace("DATABASE_URL=", f"DATABASE_URL={in_env(database_url)}", 1)
     env.write_text(settings, encoding="utf-8", newline="\n")
 
 
-def quote(url: str) -> str:
-    """Return the URL as python-dotenv reads it back: it would expand a `$`, which a URL may encode."""
-    escaped = url.replace("\\", "\\\\").replace("'", "\\'").replace("$", "%24")
-    return f"'{escaped}'" if url else ""
+def in_env(url: str) -> str:
+    """Return the URL as a shell, python-dotenv and Docker read it alike: what they would not is encoded."""
+    kept = (letter if letter.isprintable() and letter not in "'\\$\"`" else quote(letter) for letter in url)
+    return f"'{''.join(kept)}'" if url else ""
 
 
 def remove_empty_folders() -> None:

@@ -1,6 +1,6 @@
-"""Runs before anything is rendered: every answer is checked again while this file is.
+"""Runs before any file is rendered. It ends a replay that leaves out the extension, which checks the answers.
 
-{{- cookiecutter | check_all }}
+{{- answers_are_checked }}
 """
 
 from pathlib import Path

@@ -7,6 +7,10 @@ import re
 import subprocess
 import sys
 import tomllib
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -29,7 +33,7 @@ SECRET = "topsecret42"
 CI_FILES = {"github": ".github", "gitlab": ".gitlab-ci.yml"}
 
 REFUSED = [
-    *[("project_name", value) for value in ["", "   ", "\n"]],
+    *[("project_name", value) for value in ["", "   ", "\n", "\x1b", "\u202e\u200b"]],
     *[
         ("project_slug", value)
         for value in [
@@ -48,7 +52,7 @@ REFUSED = [
             f"postgresql://u@h/db?sslpassword={SECRET}", f"postgresql://u:{SECRET}@h/db?connect_timeout=soon",
             f"{SECRET}://u@h/db", f"postgresql://u:{SECRET}@h:99999/db", f"postgresql://u:{SECRET}@h:0/db",
             f"postgresql://u:{SECRET}@a..b/db", "postgresql://h/db?sslmode=require&sslmode=disable",
-            f"postgresql://u:{SECRET}@h1,h2/db?port=1,2,3",
+            f"postgresql://u:{SECRET}@h1,h2/db?port=1,2,3", f"postgresql://u:{SECRET}@h1,\th2/db",
         ]
     ],
     *[("database_schema", value) for value in ["", "pg_mine", "x" * 64, "é" * 32, "a\0b", "$user", "information_schema"]],
@@ -68,11 +72,11 @@ REFUSED = [
     *[("ci", value) for value in ["", "jenkins", "git hub"]],
 ]  # fmt: skip
 
-# No braces that open a tag: cookiecutter renders what it is given as key=value. Typed ones are tested below.
+# No braces that open a tag: they are refused where cookiecutter would render them. See the tests below.
 ODD_TEXTS = [
     '"', "'", "'''", '"""', "\\", "\\n", "a\nb", "a\tb", "%", "%s %(x)s", "#", "$", "${HOME}", "`id`", "$(id)",
-    "</script>", "<b>&amp;c", "é ü ß", "日本語", "🙂", "\u202e", "a\u2028b", "\x7f", "x" * 300, " x ", "- x", "null", "[a]",
-    "a: b", "{ }", "}}", "%}", "```", "<!--", "a|b", "# x", "1. x", "_x_ y_z", "&amp;", "0.0.0.0", "/tmp/x", "a\u200bb",
+    "</script>", "<b>&amp;c", "é ü ß", "日本語", "🙂", "a\u202eb", "a\u2028b", "a\x7fb", "x" * 300, " x ", "- x", "null", "[a]",
+    "a: b", "{ }", "}}", "%}", "```", "<!--", "a|b", "# x", "1. x", "_x_ y_z", "&amp;", "0.0.0.0", "/tmp/x", "a\u200bb", "a\x1b[31mb", "\u202e",
 ]  # fmt: skip
 
 ACCEPTED = [
@@ -157,7 +161,7 @@ def test_a_wrong_answer_is_refused_and_leaves_nothing(way: Way, name: str, value
 @pytest.mark.parametrize(("name", "value"), ACCEPTED, ids=repr)
 def test_an_odd_answer_is_harmless(way: Way, name: str, value: str) -> None:
     shown = parsed(way(**{"project_slug": "odd", "database_schema": "odd", name: value}))
-    expected = value.strip() if name == "database_url" else value
+    expected = value.strip().strip("'") if name == "database_url" else value
     if name in ("pool_pre_ping", "kubernetes"):
         expected = "yes" if value.strip()[0] in "yYtT1" or value == "on" else "no"
     elif name.startswith("pool"):
@@ -183,8 +187,8 @@ def parsed(project: BakedProject) -> dict[str, Any]:
     }
     assert pyproject["description"] == constants["DESCRIPTION"]
     title, paragraph = shown_lines(project.read("README.md"))[:2]
-    assert title == " ".join(constants["PROJECT_NAME"].split())
-    if described := " ".join(constants["DESCRIPTION"].split()):
+    assert title == seen(constants["PROJECT_NAME"])
+    if described := seen(constants["DESCRIPTION"]):
         assert paragraph == described
     return {
         "project_name": constants["PROJECT_NAME"],
@@ -196,9 +200,19 @@ def parsed(project: BakedProject) -> dict[str, Any]:
         if "database_pool_pre_ping: bool = True\n" in project.read("app/config.py")
         else "no",
         "ci": next((ci for ci, file in CI_FILES.items() if project.has(file)), "none"),
-        "kubernetes": "yes" if project.has("deploy") else "no",
+        "kubernetes": "yes" if project.has("deploy/base") else "no",
         "database_url": dotenv_values(stream=StringIO(project.read(".env")))["DATABASE_URL"],
     }
+
+
+def seen(text: str) -> str:
+    """Return what a reader sees of the text on one line."""
+    return "".join(letter for letter in " ".join(text.split()) if not invisible(letter))
+
+
+def invisible(letter: str) -> bool:
+    """Tell whether it is a control character, or one that changes how others are shown."""
+    return unicodedata.category(letter) in ("Cc", "Cf")
 
 
 def shown_lines(markdown: str) -> list[str]:
@@ -208,8 +222,8 @@ def shown_lines(markdown: str) -> list[str]:
     return ["".join(child.content for child in block.children or []) for block in blocks]
 
 
-# cookiecutter renders what it is given as key=value: a tag in it is the caller's own, and \r becomes \n.
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0{\r")).filter(str.strip)
+# As key=value a tag is refused, and Jinja makes \n of \r.
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0{\r")).filter(seen)
 
 
 @given(name=texts, description=texts, schema=texts, password=texts)
@@ -227,7 +241,7 @@ def test_any_text_is_harmless(bake: Bake, name: str, description: str, schema: s
     shown = parsed(project)
     assert (shown["project_name"], shown["description"]) == (name, description)
     assert shown["database_schema"] == schema
-    assert shown["database_url"] == url.replace("$", "%24")
+    assert local_extensions.URLS.read_url(shown["database_url"]) == local_extensions.URLS.read_url(url)
 
 
 def test_the_same_answers_give_the_same_bytes(bake: Bake) -> None:
@@ -245,6 +259,12 @@ def test_a_password_is_in_env_alone(way: Way) -> None:
     written = [path for path in way.home.parent.rglob("*") if path.is_file()]
     assert [path for path in written if SECRET.encode() in path.read_bytes()] == [project.path / ".env"]
     assert list((way.home / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("copied", ["'{}'", '"{}"', " {} ", " '{} ' "])
+def test_a_url_copied_with_quotes_keeps_its_password(way: Way, copied: str) -> None:
+    url = f"postgresql://u:{SECRET}@h/db"
+    assert parsed(way(database_url=copied.format(url)))["database_url"] == url
 
 
 def test_an_env_that_exists_is_kept(bake: Bake, tmp_path: Path) -> None:
@@ -354,7 +374,7 @@ def test_a_password_is_not_shown_with_an_error_of_another_answer(home: Path, tmp
         "--no-input",
         "-o",
         str(tmp_path),
-        "description={{ braces }}",
+        "pool_size=abc",
         f"database_url=postgresql://u:{SECRET}@h/db",
     )
     assert done.returncode == 1
@@ -462,3 +482,179 @@ def test_on_a_terminal_a_wrong_answer_is_asked_again(home: Path, tmp_path: Path)
     shown = parsed(BakedProject(tmp_path / "typed"))
     assert (shown["project_name"], shown["description"]) == ("Typed {{ x }}", "{% raw %} # é")
     assert (shown["database_schema"], shown["pool_size"]) == ("a b", "10")
+
+
+QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text())
+PUBLIC = [name for name in QUESTIONS if not name.startswith("_")]
+PRIVATE = [name for name in QUESTIONS if name.startswith("_")]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[str]:
+    """An expression that makes a folder if anything renders it."""
+    folder = tmp_path / "ran"
+    yield f"cycler.__init__.__globals__.os.mkdir('{folder}')"
+    assert not folder.exists()
+
+
+RENDERED = pytest.mark.parametrize("way", ["key=value", "config file", "cruft"], indirect=True)
+
+
+@RENDERED
+@pytest.mark.parametrize("name", PUBLIC)
+def test_an_answer_that_would_run_is_refused(way: Way, run: str, name: str) -> None:
+    with pytest.raises(SystemExit if way.name == "cruft" else FailedHookException) as refused:
+        way(**{name: f"{SECRET}{{{{ {run} }}}}"})
+    message = str(refused.value)
+    assert message.startswith(f"{name} holds {{{{, {{% or {{#")
+    assert "\n" not in message
+    assert SECRET not in message
+    assert list(way.output.glob("*")) == []
+
+
+@RENDERED
+@pytest.mark.parametrize("name", PRIVATE)
+@pytest.mark.parametrize("value", ["", "{{{{ {} }}}}"])
+def test_the_templates_own_names_cannot_be_given(way: Way, run: str, name: str, value: str) -> None:
+    """cookiecutter refuses two of them itself: in a configuration file it warns, and takes its own value."""
+    with warnings.catch_warnings(action="ignore"), suppress(FailedHookException, SystemExit, ValueError):
+        way(**{name: value.format(run)})
+        assert (way.name, name) in [("config file", "__checked"), ("config file", "_extensions")]
+        return
+    assert list(way.output.glob("*")) == []
+
+
+@RENDERED
+def test_nothing_runs_without_the_checks(way: Way, run: str) -> None:
+    """cookiecutter takes an empty list for any list. The list in a list of `__checked` it cannot replace."""
+    tag = f"{{{{ {run} }}}}"
+    values: list[Any] = [[], [[]], {}, None, "", tag, [tag], [[tag]], {tag: tag}]
+    for checked in values:
+        without = {"_extensions": [], "__checked": checked}
+        for answers in (dict.fromkeys(QUESTIONS, tag) | without, without | dict.fromkeys(PUBLIC, tag)):
+            with warnings.catch_warnings(action="ignore"), suppress(Exception, SystemExit):
+                way(**answers)
+
+
+@pytest.mark.parametrize(
+    "tag", ["{%- if 1 %}x{% endif %}", "{# x #}", "{{'{'}}", "{{{ '{' }}", "{{ '{' }}{{ 1 }}"]
+)
+def test_every_kind_of_tag_is_refused_in_one_line(home: Path, tmp_path: Path, tag: str) -> None:
+    done = cli("--no-input", "-o", str(tmp_path / "output"), f"project_slug={tag}")
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).startswith("project_slug holds {{, {% or {#, which ")
+    assert (done.stdout + done.stderr).count("\n") == 1
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("nested", ["[{}]", "{{a: {}}}", "{{a: {{b: [{}]}}}}", "{{{}: a}}"])
+def test_a_tag_deep_in_a_configuration_file_is_refused(
+    home: Path, tmp_path: Path, run: str, nested: str
+) -> None:
+    config = tmp_path / "config.yml"
+    tag = json.dumps(f"{{{{ {run} }}}}")
+    config.write_text(f"default_context: {{description: {nested.format(tag)}}}\n")
+    done = cli("--no-input", "--config-file", str(config), "-o", str(tmp_path / "output"))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("description holds {{, {% or {#, which ")
+    assert done.stdout.count("\n") == 1
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_default_does_not_render_the_answer_that_it_uses(bake: Bake) -> None:
+    project = bake(project_name="{{ '{' }}{ 7 * 7 }}")  # which is {{ 7 * 7 }}, as if it were typed
+    shown = parsed(project)
+    assert (shown["project_name"], shown["project_slug"]) == ("{{ 7 * 7 }}", "7-7")
+    assert shown["database_schema"] == "7_7"
+
+
+@pytest.mark.parametrize("way", ["replay"], indirect=True)
+def test_a_replay_with_tags_in_its_answers_shows_them(way: Way, run: str) -> None:
+    tag = f"{{{{ {run} }}}}"
+    shown = parsed(way(project_name=tag, description=tag))
+    assert (shown["project_name"], shown["description"]) == (tag, tag)
+
+
+def replayed(tmp_path: Path, **record: object) -> subprocess.CompletedProcess[str]:
+    """Replay a record that has every name, so that cookiecutter asks and renders nothing of the template's."""
+    answers = {name: value for name, value in QUESTIONS.items() if name != "__prompts__"}
+    given = {"project_slug": "replayed", "database_schema": "replayed", "ci": "none", **record}
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps({"cookiecutter": answers | {"__prompts__": {}} | given}))
+    return cli("--replay-file", str(file), "-o", str(tmp_path / "within" / "output"))
+
+
+def written(tmp_path: Path) -> set[str]:
+    """Return what is there besides cookiecutter's own record and the output."""
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    own = ("home/tmp", "home/.cookiecutter_replay", "within/output")
+    return {path for path in found if not path.startswith(own)} - {"home", "record.json", "within"}
+
+
+def test_a_replay_with_every_private_name_stays_in_its_folder(home: Path, tmp_path: Path, run: str) -> None:
+    outside = str(tmp_path / "outside")
+    private = {name: f"{{{{ {run} }}}}" for name in PRIVATE if name != "_extensions"}
+    private |= dict.fromkeys(("_template", "_output_dir", "_repo_dir", "_checkout", "_commit"), outside)
+    done = replayed(tmp_path, **private)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert parsed(BakedProject(tmp_path / "within" / "output" / "replayed"))["project_slug"] == "replayed"
+    assert written(tmp_path) == set()
+    assert list((home / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("slug", ["../evil", "../a/b", "..", "a/../../../evil", "{tmp_path}/evil"])
+@pytest.mark.parametrize("options", [[], ["-f"]], ids=["new", "overwrite"])
+def test_a_replay_is_checked_before_it_has_a_folder(
+    home: Path, tmp_path: Path, slug: str, options: list[str]
+) -> None:
+    done = replayed(tmp_path, project_slug=slug.format(tmp_path=tmp_path))
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).startswith("project_slug is ")
+    assert (done.stdout + done.stderr).count("\n") == 1
+    assert written(tmp_path) == set()
+    assert not (tmp_path / "within").exists()
+
+
+@pytest.mark.parametrize("name", ["_copy_without_render", "_jinja2_env_vars", "_new_lines"])
+def test_a_replay_does_not_configure_cookiecutter(home: Path, tmp_path: Path, name: str) -> None:
+    value = {
+        "_copy_without_render": ["*"],
+        "_jinja2_env_vars": {"block_start_string": "#"},
+        "_new_lines": "\r",
+    }
+    done = replayed(tmp_path, **{name: value[name]})
+    assert done.returncode == 1
+    assert done.stdout + done.stderr == f"'{name}' is unknown here. Take it out of the replay file.\n"
+    assert not (tmp_path / "within").exists()
+
+
+def test_a_replay_without_the_templates_extension_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    done = replayed(tmp_path, _extensions=[], project_slug="../evil")
+    assert done.returncode == 1
+    assert "'answers_are_checked' is undefined" in done.stderr
+    assert written(tmp_path) == set()
+
+
+@pytest.mark.parametrize("name", ["project_name", "description", "database_schema", "database_url"])
+def test_no_file_has_a_control_character_of_an_answer(bake: Bake, name: str) -> None:
+    hostile = (
+        "".join(map(chr, range(1, 32))) + "\x7f\x85\x9b\u200b\u200d\u202a\u202e\u2028\u2066\ufeff\U000e0041"
+    )
+    answers = {"project_name": "a", "description": "b", "database_schema": "c", name: f"x{hostile}y"}
+    if name == "database_url":
+        answers[name] = f"postgresql://u{hostile}:{hostile}@h/db"
+    project = bake(project_slug="odd", kubernetes="yes", **answers)
+    for path in project.files():
+        letters = set(path.read_bytes().decode()) - {"\n"}
+        assert list(filter(invisible, letters)) == [], path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has links for administrators alone")
+def test_an_env_is_never_written_through_a_link(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "my-service").mkdir()
+    (tmp_path / "my-service" / ".env").symlink_to(tmp_path / "outside")
+    done = cli("--no-input", "-f", "-o", str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    line = ".env is a link to a file that does not exist. It is kept, and nothing is written."
+    assert done.stdout.splitlines()[0] == line
+    assert not (tmp_path / "outside").exists()

@@ -1,12 +1,14 @@
 """A project made with cruft follows the template, and keeps what its owner did to it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import local_extensions
 from tests.conftest import commit, git
 
 PROJECT = "{{cookiecutter.project_slug}}"
@@ -91,6 +93,21 @@ def test_an_update_with_a_name_of_no_question_is_refused(project: Path) -> None:
     assert (project / "GREETING").read_text() == "HI\n"
 
 
+@pytest.mark.parametrize("name", ["description", "database_url", "__check_pool_size"])
+def test_an_update_does_not_run_what_it_is_given(project: Path, tmp_path: Path, name: str) -> None:
+    improve(project.parent / "template")
+    run = "{{ cycler.__init__.__globals__.os.mkdir('%s') }}" % (tmp_path / "ran")
+    given = ["--variables-to-update", json.dumps({name: run})]
+    done = cruft(project, "update", "--skip-apply-ask", *given)
+    assert not (tmp_path / "ran").exists()
+    if name.startswith("_"):  # cruft drops it
+        return
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).startswith(f"{name} holds {{{{, {{% or {{#")
+    assert (done.stdout + done.stderr).count("\n") == 1
+    assert git(project, "status", "--porcelain") == ""
+
+
 def test_a_question_that_is_no_more_does_not_stop_an_update(project: Path) -> None:
     template = project.parent / "template"
     improve(template)
@@ -134,8 +151,7 @@ def test_a_project_whose_answers_hold_tags_is_updated(
     template = tmp_path / "template"
     git(tmp_path, "clone", "--quiet", str(template_repository), str(template))
     typed = "{{ x }} {% raw %} {# {{{ {%- }}"
-    # As key=value it is rendered before it is an answer; typed it would not be.
-    given = {"project_slug": "mine", "description": "{{ '" + typed + "' }}"}
+    given = {"project_slug": "mine", "description": re.sub(r"\{(?=[{%#])", local_extensions.BRACE, typed)}
     made = cruft(tmp_path, "create", str(template), "--no-input", "--extra-context", json.dumps(given))
     assert made.returncode == 0, made.stderr
     project = tmp_path / "mine"

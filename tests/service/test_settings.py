@@ -1,5 +1,6 @@
 """Settings: what a DATABASE_URL may look like, and what a wrong value says."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -231,8 +232,18 @@ def test_uvicorn_stops_when_its_workers_have_a_wrong_setting() -> None:
 
 
 def test_no_way_of_printing_the_settings_shows_the_password() -> None:
-    settings = Settings(database_url=URL.create("postgresql+asyncpg", "u", SECRET, "h", database="d"))
+    url = URL.create("postgresql+asyncpg", "u", SECRET, "h", database="d")
+    settings = Settings(database_url=url, database_owner_url=url)
     assert SECRET not in f"{settings!r} {settings} {settings.database_url!r} {settings.database_url}"
+    shown = "postgresql+asyncpg://u:***@h/d"
+    for dumped in (
+        settings.model_dump(),
+        settings.model_dump(mode="json"),
+        json.loads(settings.model_dump_json()),
+    ):
+        assert (dumped["database_url"], dumped["database_owner_url"]) == (shown, shown)
+        assert dumped["database_direct_url"] is None
+        assert SECRET not in repr(dumped)
 
 
 @pytest.mark.parametrize("place", ["environment", "file"])
