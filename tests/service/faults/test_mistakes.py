@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import uuid
 from collections.abc import Generator
@@ -72,7 +73,7 @@ def said(server: Server, request_id: str) -> list[str]:
     if not server.terminal:
         read = [json.loads(line) for line in lines]
         return [line["message"] for line in read if (line["level"], line["name"][:4]) == ("ERROR", "app.")]
-    errors = [line.removeprefix("ERROR:     ") for line in lines if line.startswith("ERROR:     ")]
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if re.match("ERROR: +POST ", line)]
     assert all(line.endswith(f" [{request_id}]") for line in errors)
     return errors
 
