@@ -11,6 +11,7 @@ from benchmarks.measures import (
     latency,
     memory,
     pools,
+    proxy,
     round_trips,
     scaling,
     script,
@@ -32,6 +33,7 @@ MEASURES: dict[str, Callable[[Effort], Section]] = {
     "script": script.measure,
     "telemetry": telemetry.measure,
     "tls": tls.measure,
+    "proxy": proxy.measure,
     "start": start.measure,
 }
 

@@ -46,8 +46,12 @@ def build(folder: Path) -> list[Manifest]:
     return list(yaml.safe_load_all(done.stdout))
 
 
-def test_no_leaves_no_trace(bake: Bake) -> None:
-    assert not bake(kubernetes="no").has("deploy")
+def test_no_leaves_nothing_but_the_proxy_of_compose(bake: Bake) -> None:
+    project = bake(kubernetes="no")
+    assert list((project.path / "deploy").rglob("*")) == [
+        project.path / "deploy" / "proxy",
+        project.path / "deploy" / "proxy" / "nginx.conf",
+    ]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -63,7 +67,7 @@ def test_the_base_fits_the_schemas(project: BakedProject, version: str) -> None:
 @pytest.mark.parametrize("folder", [BASE, OVERLAY])
 def test_what_kustomize_builds_fits_the_schemas(project: BakedProject, folder: str, version: str) -> None:
     manifests = build(project.path / folder)
-    assert sorted(each["kind"] for each in manifests) == ["ConfigMap", *KINDS]
+    assert sorted(each["kind"] for each in manifests) == ["ConfigMap", "ConfigMap", *KINDS]
     for manifest in manifests:
         validate(manifest, version, strict=True)
 
@@ -79,15 +83,20 @@ def test_a_misspelt_field_does_not_fit(project: BakedProject, kind: str) -> None
 
 @needs_kubectl
 def test_the_overlay_reaches_what_it_changes(project: BakedProject) -> None:
-    manifests = {each["kind"]: each for each in build(project.path / OVERLAY)}
-    assert {each["metadata"]["namespace"] for each in manifests.values()} == {"my-service"}
+    built = build(project.path / OVERLAY)
+    assert {each["metadata"]["namespace"] for each in built} == {"my-service"}
+    configured = {each["metadata"]["name"]: each["data"] for each in built if each["kind"] == "ConfigMap"}
+    manifests = {each["kind"]: each for each in built}
     limits = manifests["HorizontalPodAutoscaler"]["spec"]
     assert (limits["minReplicas"], limits["maxReplicas"]) == (3, 4)
     for kind in ("Deployment", "Job"):
-        [container] = manifests[kind]["spec"]["template"]["spec"]["containers"]
+        container = manifests[kind]["spec"]["template"]["spec"]["containers"][0]
         assert container["image"] == "registry.example.com/my-service:0.1.0"
         [settings] = [each["configMapRef"]["name"] for each in container["envFrom"]]
-        assert settings == manifests["ConfigMap"]["metadata"]["name"]
+        assert "LOG_LEVEL" in configured[settings]
+    pod = manifests["Deployment"]["spec"]["template"]["spec"]
+    [proxy] = [each["configMap"]["name"] for each in pod["volumes"] if "configMap" in each]
+    assert configured[proxy] == {"nginx.conf": project.read("deploy/proxy/nginx.conf")}
 
 
 @pytest.fixture(scope="module", params=SLUGS)
@@ -121,7 +130,7 @@ def test_any_slug_is_built_by_kustomize(named: BakedProject, slug: str) -> None:
 
 
 def test_the_readme_speaks_of_files_that_exist(project: BakedProject) -> None:
-    named = re.findall(r"`((?:base|overlays)/[\w./-]+)`", project.read("deploy/README.md"))
+    named = re.findall(r"`((?:base|overlays|proxy)/[\w./-]+)`", project.read("deploy/README.md"))
     named += re.findall(r"-k deploy/(\S+)", project.read("deploy/README.md"))
     assert len(named) > 8
     assert [name for name in named if not project.has(f"deploy/{name}")] == []

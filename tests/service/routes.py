@@ -213,6 +213,18 @@ async def stream() -> StreamingResponse:
     return StreamingResponse(lines())
 
 
+@app.get("/test/ticks")
+async def ticks() -> StreamingResponse:
+    """Stream a line now and then, without end."""
+
+    async def lines() -> AsyncGenerator[str]:
+        while True:
+            yield "tick\n"
+            await asyncio.sleep(0.1)
+
+    return StreamingResponse(lines())
+
+
 @app.post("/test/export")
 @app.get("/test/export")
 async def export() -> StreamingResponse:

@@ -17,7 +17,9 @@ MIGRATION_CONNECTIONS = 2  # one migrates, one holds the lock
 POOLS = ("POOL_SIZE", "MAX_OVERFLOW", "READ_POOL_SIZE")  # of each worker
 
 DEPLOY = PROJECT / "deploy"
-FOLDERS = sorted(path.parent for path in DEPLOY.rglob("kustomization.yaml"))
+FOLDERS = sorted(
+    path.parent for path in DEPLOY.glob("*/**/kustomization.yaml") if path.parent.name != "proxy"
+)
 API, AUTOSCALER, MIGRATION = "Deployment/api", "HorizontalPodAutoscaler/api", "Job/migrate"
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 Manifest = dict[str, Any]
@@ -33,7 +35,7 @@ class Built:
         self.settings: dict[str, str] = {}
         self.manifests: dict[str, Manifest] = {}
         [kustomization] = read(folder / "kustomization.yaml")
-        for name in kustomization["resources"]:
+        for name in kustomization.get("resources", []):
             if (path := folder / name).is_dir():
                 base = Built(path)
                 self.settings |= base.settings
@@ -65,6 +67,12 @@ class Built:
         """Return the first container: others may be put beside it."""
         container: Manifest = self.pod(name)["containers"][0]
         return container
+
+    def proxy(self) -> Manifest:
+        """Return the container of the proxy, which is beside the service."""
+        [container] = [each for each in self.pod(API)["containers"] if each["name"] == "proxy"]
+        proxy: Manifest = container
+        return proxy
 
 
 def read(path: Path) -> list[Manifest]:
@@ -121,6 +129,9 @@ def test_a_pod_has_time_to_end(built: Built) -> None:
     draining = int(options["--timeout-graceful-shutdown"])
     still_asked = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert built.pod(API)["terminationGracePeriodSeconds"] > still_asked + draining
+    assert (
+        still_asked > built.proxy()["lifecycle"]["preStop"]["sleep"]["seconds"] >= 5
+    )  # for what it passes on
 
 
 @pytest.mark.parametrize("probe", PROBES)
@@ -139,12 +150,33 @@ def test_only_readiness_asks_the_database_and_waits_longer_than_the_route_does(b
     assert container["readinessProbe"]["timeoutSeconds"] > DEADLINE
 
 
-def test_requests_reach_the_pods(built: Built) -> None:
+def test_requests_reach_the_proxy_of_a_pod_and_nothing_else_of_it(built: Built) -> None:
     service, policy = built.spec("Service/api"), built.spec("NetworkPolicy/api")
     assert service["selector"].items() <= built.labels(API).items()
-    ports = {port["name"]: port["containerPort"] for port in built.container(API)["ports"]}
-    [opened] = policy["ingress"][0]["ports"]
-    assert opened["port"] == ports[service["ports"][0]["targetPort"]]
+    ports = {port["name"]: port["containerPort"] for port in built.proxy()["ports"]}
+    assert [port["targetPort"] for port in service["ports"]] == list(ports)
+    [ingress] = policy["ingress"]
+    assert [port["port"] for port in ingress["ports"]] == list(ports.values())
+
+
+def test_the_proxy_listens_there_and_passes_on_to_the_service(built: Built) -> None:
+    config = (DEPLOY / "proxy" / "nginx.conf").read_text()
+    [port] = built.proxy()["ports"]
+    assert re.findall(r"listen (.+);", config) == [str(port["containerPort"])]
+    [served] = built.container(API)["ports"]
+    assert re.findall(r"server (\S+:\d+);", config) == [f"127.0.0.1:{served['containerPort']}"]
+    assert built.proxy()["readinessProbe"]["tcpSocket"]["port"] == port["name"]
+
+
+def test_the_proxy_reads_its_file_and_has_memory_alone_for_bodies(built: Built) -> None:
+    [generator] = read(DEPLOY / "proxy" / "kustomization.yaml")[0]["configMapGenerator"]
+    assert generator["files"] == ["nginx.conf"]
+    volumes = {volume["name"]: volume for volume in built.pod(API)["volumes"]}
+    mounted = {mount["mountPath"]: mount for mount in built.proxy()["volumeMounts"]}
+    assert mounted["/etc/nginx/nginx.conf"]["subPath"] == "nginx.conf"
+    assert volumes[mounted["/etc/nginx/nginx.conf"]["name"]]["configMap"]["name"] == generator["name"]
+    # A disk that is full would end the pod, and so the service. Memory that is full is a 503 of the proxy.
+    assert volumes[mounted["/tmp"]["name"]]["emptyDir"]["medium"] == "Memory"
 
 
 def test_every_selector_finds_its_pods(built: Built) -> None:
@@ -182,15 +214,18 @@ def test_the_settings_and_the_url_reach_the_process(built: Built, name: str) -> 
 
 @pytest.mark.parametrize("name", [API, MIGRATION])
 def test_a_container_may_do_nothing_that_it_need_not(built: Built, name: str) -> None:
-    pod, container = built.pod(name), built.container(name)
+    pod = built.pod(name)
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    for container in pod["containers"]:
+        users = {"runAsUser": 101, "runAsGroup": 101} if container["name"] == "proxy" else {}
+        assert container["securityContext"] == users | {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert "memory" in container["resources"]["limits"]
 
 
 def test_no_file_holds_a_secret() -> None:
