@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 from httpx2 import Client, TransportError
 
-from tests.conftest import TEMPLATE, Bake, BakedProject, commit, git
+from tests.conftest import TEMPLATE, Bake, BakedProject
 
 ARTICLE = {
     "project_name": 'The "Article\'s" Service',
@@ -68,23 +67,6 @@ def test_the_checks_are_the_ones_that_the_rendered_ci_runs(bake: Bake) -> None:
         text = bake(ci=ci).read(name)
         for check in CHECKS:
             assert "uv run " + re.sub(r"-q -n \d", "-n auto", check) in text
-
-
-@pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_the_secret_scan_of_the_rendered_ci_finds_a_secret_and_nothing_else(bake: Bake, ci: str) -> None:
-    project = bake(ci=ci, database_url="postgresql://u:hunter2hunter2@h/db")
-    if ci == "github":
-        jobs = yaml.safe_load(project.read(".github/workflows/ci.yml"))["jobs"]
-        scan = jobs["security"]["steps"][-1]["run"]
-    else:
-        scan = yaml.safe_load(project.read(".gitlab-ci.yml"))["security"]["script"][-1]
-    git(project.path, "init", "--quiet")
-    commit(project.path, "My project")
-    run(["bash", "-c", scan], project.path, dict(os.environ))
-    (project.path / "app" / "leak.py").write_text('URL = "postgresql://u:hunter2hunter2@h/db"\n')
-    commit(project.path, "A leak")
-    with pytest.raises(AssertionError, match=r"leak\.py"):
-        run(["bash", "-c", scan], project.path, dict(os.environ))
 
 
 def test_the_migrations_check_of_the_rendered_ci_passes(bake: Bake, environment: dict[str, str]) -> None:

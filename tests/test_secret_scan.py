@@ -53,7 +53,7 @@ def found(project: Path, ci: str) -> set[str]:
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 def test_the_scan_finds_a_secret_in_any_file_and_nothing_in_a_new_project(bake: Bake, ci: str) -> None:
-    project = bake(ci=ci, kubernetes="yes").path
+    project = bake(ci=ci, kubernetes="yes", database_url=f"postgresql://u:{PASSWORD}@h/db").path
     subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
     assert len(commands(project, ci)) == 2
     assert found(project, ci) == set()

@@ -327,7 +327,9 @@ def test_the_exit_status_is_that_of_the_command(project: Path) -> None:
     for command in ("nothing-like-this", str(project)):
         done = dev(project, command)
         assert done.returncode == 1
-        assert len(done.stderr.splitlines()) == 1
+        said, error = done.stderr.splitlines()
+        assert re.fullmatch(r"DATABASE_URL is set\. The command runs on \S+:\d+/\w+\.", said)
+        assert error
 
 
 def test_ctrl_c_is_for_the_command(project: Path) -> None:
@@ -369,6 +371,7 @@ async def test_a_development_database_older_than_the_roles_is_still_served(proje
     assert dev(project, "reset", "--yes").returncode == 0
     with running_postgres(home) as url:
         await on_server(parse_database_url(url), f"CREATE SCHEMA {schema}")
+        await on_server(parse_database_url(url), f"CREATE TABLE {schema}.alembic_version (version_num text)")
     done = dev(project, "alembic", "upgrade", "head")
     assert done.returncode == 0, done.stderr
     assert "`python -m dev reset` deletes the database" in done.stderr

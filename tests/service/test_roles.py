@@ -94,7 +94,7 @@ def found(request: pytest.FixtureRequest, own_database: URL) -> Generator[Roles]
             f"ALTER DATABASE {known_as} OWNER TO {role}",
         )
     yield found
-    found.as_role(own_database, f"DROP DATABASE {known_as} WITH (FORCE)")
+    found.as_role(own_database, f"DROP DATABASE IF EXISTS {known_as} WITH (FORCE)")
     for url in reversed(urls):
         found.as_role(own_database, f"DROP ROLE IF EXISTS {quoted(str(url.username))}")
 
@@ -109,7 +109,7 @@ def project(found: Roles, tmp_path: Path, own_database: URL) -> Generator[Migrat
 
 
 @both
-def test_the_service_reads_and_writes_rows_and_nothing_else(found: Roles, project: Migrated) -> None:
+def test_the_service_reads_and_writes_rows_and_cannot_change_tables(found: Roles, project: Migrated) -> None:
     project.alembic("upgrade head", "check")
     insert = "INSERT INTO mine.users (email) VALUES ('ada@example.com') RETURNING id"
     assert found.as_role(found.service, insert) == 1
@@ -202,18 +202,111 @@ def test_the_sql_is_printed_without_a_password_and_runs_in_psql(found: Roles) ->
         f"--dbname={text_of(found.administrator.set(drivername='postgresql', query={}))}",
     ]
     subprocess.run(arguments, input=printed.stdout, text=True, check=True, capture_output=True, timeout=60)
-    assert found.as_role(found.administrator, "SELECT count(*) FROM mine.alembic_version") == 0
+    assert found.as_role(found.administrator, "SELECT to_regnamespace('mine')::text") == "mine"
 
 
 @both
 def test_a_service_with_the_rights_of_the_owner_is_refused_and_nothing_is_left(found: Roles) -> None:
     owner, service = (quoted(str(url.username)) for url in (found.owner, found.service))
     found.as_role(found.administrator, f"CREATE ROLE {owner}", f"CREATE ROLE {service} IN ROLE {owner}")
-    assert f"a member of {found.owner.username}. Name another role" in found.run(DATABASE_SCHEMA="mine")
+    assert f"rights: all rights of {found.owner.username}, " in found.run(DATABASE_SCHEMA="mine")
     assert found.as_role(found.administrator, "SELECT to_regnamespace('mine')::text") is None
 
 
-def test_one_role_becomes_two_as_the_docs_say(found: Roles, project: Migrated) -> None:
+# What a role may have had before: the script takes the first two away, and names the others.
+TAKEN = ["GRANT ALL ON DATABASE {database} TO {service}", "GRANT TEMPORARY ON DATABASE {database} TO {service}"]
+NAMED = {
+    "ALTER ROLE {service} CREATEROLE": "CREATEROLE",
+    "GRANT pg_execute_server_program TO {service}": "pg_execute_server_program",
+    "GRANT CREATE ON SCHEMA public TO PUBLIC": "CREATE on the schema public",
+    "CREATE SCHEMA mine AUTHORIZATION {service}": "CREATE on the schema mine",
+    "ALTER DATABASE {database} OWNER TO {service}": "ownership of the database",
+    "GRANT CREATE ON DATABASE {database} TO PUBLIC": "CREATE or TEMPORARY on the database",
+    "ALTER ROLE {service} SUPERUSER": "all rights of",
+}
+
+
+@pytest.mark.parametrize("before", TAKEN)
+def test_rights_in_the_database_are_taken_away(found: Roles, before: str) -> None:
+    service, database = quoted(str(found.service.username)), quoted(str(found.service.database))
+    found.as_role(found.administrator, f"CREATE ROLE {service} LOGIN", before.format(**locals()))
+    assert found.run() == ""
+    for statement in ("CREATE SCHEMA x", "CREATE TEMPORARY TABLE x (id int)"):
+        assert found.refused(found.service, statement)
+
+
+@pytest.mark.parametrize(("before", "named"), NAMED.items())
+@pytest.mark.parametrize("role", ["service", "reader"])
+def test_a_right_that_would_undo_the_difference_is_named(
+    found: Roles, before: str, named: str, role: str
+) -> None:
+    service = quoted(str(getattr(found, role).username))
+    database = quoted(str(found.service.database))
+    found.as_role(found.administrator, f"CREATE ROLE {service} LOGIN", before.format(**locals()))
+    said = found.run(DATABASE_SCHEMA="mine")
+    assert f"must not have these rights: {named}" in said or f", {named}" in said, said
+
+
+def test_the_schema_may_be_public(found: Roles, tmp_path: Path, own_database: URL) -> None:
+    with migrated(tmp_path, own_database, "roles") as project:
+        project.settings |= found.environment | {"DATABASE_SCHEMA": "public"}
+        assert found.run(DATABASE_SCHEMA="public") == ""
+        project.alembic("upgrade head", "check")
+        assert found.as_role(found.service, "SELECT count(*) FROM public.users") == 0
+        assert found.refused(found.service, "CREATE TABLE public.x (id int)")
+        assert found.refused(found.service, "DELETE FROM public.alembic_version")
+
+
+def test_tables_of_others_in_the_schema_stop_nothing(found: Roles, project: Migrated) -> None:
+    project.alembic("upgrade head")
+    found.as_role(found.administrator, "CREATE TABLE mine.administrators (id int)")
+    assert found.run(DATABASE_SCHEMA="mine") == ""
+    assert found.as_role(found.service, "SELECT count(*) FROM mine.users") == 0
+    assert found.refused(found.service, "SELECT * FROM mine.administrators")
+    assert found.refused(found.service, "DELETE FROM mine.alembic_version")
+
+
+def test_a_schema_that_the_script_does_not_know_has_its_versions_protected(
+    found: Roles, project: Migrated
+) -> None:
+    project.alembic("-x empty=later upgrade head", DATABASE_SCHEMA="later")
+    assert found.as_role(found.service, "SELECT count(*) FROM later.users") == 0
+    assert found.refused(found.service, "DELETE FROM later.alembic_version")
+
+
+def test_the_owner_may_be_the_administrator(found: Roles) -> None:
+    if found.administrator.username == "postgres":
+        owner = found.administrator.set(username=found.owner.username, password=found.owner.password)
+        role, database = quoted(str(owner.username)), quoted(str(owner.database))
+        found.as_role(
+            found.administrator,
+            f"CREATE ROLE {role} LOGIN CREATEROLE PASSWORD '{owner.password}'",
+            f"ALTER DATABASE {database} OWNER TO {role}",
+        )
+        found.administrator = found.owner = owner
+    assert found.run(DATABASE_SCHEMA="mine") == ""
+    assert found.refused(found.service, "CREATE TABLE mine.x (id int)")
+
+
+def test_the_log_of_the_server_has_no_password(found: Roles) -> None:
+    """Each statement has a verifier. Its salt is another each time."""
+    first, second = ("\n".join(roles.passwords(found.settings)) for _ in range(2))
+    assert first != second
+    for url in (found.owner, found.service, found.reader):
+        assert str(url.password) not in first
+    odd = found.service.set(password="p\u00e4ss'\\ $")
+    found.service = odd
+    assert found.run() == ""
+    assert found.as_role(odd, "SELECT 1") == 1
+
+
+def test_the_owner_is_no_reader(found: Roles) -> None:
+    said = found.run(DATABASE_REPLICA_URL=text_of(found.owner))
+    assert said == "DATABASE_REPLICA_URL names the owner. Name the service, or a role that reads."
+
+
+@both
+def test_one_role_becomes_two_as_the_docs_say(found: Roles, project: Migrated, own_database: URL) -> None:
     """`docs/security.md`, "One role for everything"."""
     app = found.administrator.set(username=f"app_{secrets.token_hex(4)}", password="hidden")
     owner, [sql] = f"owner_{secrets.token_hex(4)}", re.findall(r"```sql\n(.+?)```", SECURITY, re.DOTALL)
@@ -223,7 +316,7 @@ def test_one_role_becomes_two_as_the_docs_say(found: Roles, project: Migrated) -
     found.as_role(
         found.administrator,
         f"CREATE ROLE {app.username} LOGIN PASSWORD 'hidden'",
-        f"CREATE SCHEMA one AUTHORIZATION {app.username}",
+        f"GRANT CREATE ON DATABASE {quoted(str(app.database))} TO {app.username}",
     )
     try:
         project.alembic("upgrade head")
@@ -234,10 +327,21 @@ def test_one_role_becomes_two_as_the_docs_say(found: Roles, project: Migrated) -
         project.settings["DATABASE_OWNER_URL"] = text_of(found.owner)
         project.alembic("upgrade head", "check", "downgrade -1", "upgrade head")
         assert found.refused(app, "DROP TABLE one.users")
+        assert found.refused(app, "CREATE SCHEMA mine")
         assert found.as_role(app, "SELECT count(*) FROM one.users") is not None
     finally:
-        for role in (app.username, owner):
-            found.as_role(found.administrator, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+        found.as_role(own_database, f"DROP DATABASE {quoted(str(app.database))} WITH (FORCE)")
+        found.as_role(own_database, f"DROP ROLE IF EXISTS {app.username}, {owner}")
+
+
+@both
+def test_without_the_url_of_the_owner_the_rights_stay_as_they_are(found: Roles, project: Migrated) -> None:
+    """The machine that serves has DATABASE_URL alone. There, the SQL would take the service for the owner."""
+    project.alembic("upgrade head")
+    said = found.run(DATABASE_SCHEMA="mine", DATABASE_OWNER_URL="none", DATABASE_REPLICA_URL="none")
+    assert "The tables in mine do not belong to" in said
+    assert "Set DATABASE_OWNER_URL" in said
+    assert found.refused(found.service, "CREATE SCHEMA x")
 
 
 @pytest.mark.parametrize(

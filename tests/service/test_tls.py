@@ -70,7 +70,7 @@ async def test_the_roots_of_the_system_are_named_in_an_env_file(server: TLSServe
     for file, statuses in ("root.crt", [200, 200, 200]), ("unknown.crt", [503, 503, 503]):
         environment = {"DATABASE_URL": "", "SSL_CERT_FILE": str(server.home / file)}
         with serving(environment=environment, folder=tmp_path) as service:
-            assert await answers(service) == statuses
+            assert await answers(service) == statuses, service.log
 
 
 @dataclass

@@ -46,11 +46,20 @@ def main(arguments: list[str]) -> int:
             }
             set_urls(HOME, url)
         if arguments and not arguments[0].startswith("-"):
+            if named:
+                say_where()
             return run(arguments)
         from dev.serve import serve  # noqa: PLC0415 two seconds, for which no command should wait
 
         serve(arguments, named=bool(named))
     return 0
+
+
+def say_where() -> None:
+    """Say on which server a command runs: DATABASE_URL may have been set long ago, and elsewhere."""
+    from app.config import get_settings  # noqa: PLC0415 half a second, which a new server does not need
+
+    say(f"DATABASE_URL is set. The command runs on {get_settings().for_migrations().place}.")
 
 
 def run(command: list[str]) -> int:

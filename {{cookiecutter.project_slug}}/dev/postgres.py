@@ -68,7 +68,7 @@ def delete_database(home: Path) -> None:
 
 def _refuse_links(home: Path) -> None:
     """Refuse a link: what is written and deleted here would be written and deleted there."""
-    for path in (home, *home.glob("*")):
+    for path in (home, *home.glob("*"), *home.glob("users/*")):
         if path.is_symlink():
             raise PostgresUnavailableError(f"{path} is a link. Delete the link, then try again.")
 

@@ -6,6 +6,7 @@ import subprocess
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 
 NOBODY = 65534
 # How root starts a server: as another user. That user must reach the files. Where it does not (a project in
@@ -50,9 +51,9 @@ def run(home: Path, program: str, *arguments: str | Path) -> None:
     Raises:
         PostgresUnavailableError: the program failed.
     """
-    if not succeeds(home, program, *arguments):
-        output = " ".join((home / f"{program}.log").read_text().split())
-        raise PostgresUnavailableError(f"{program} failed: {output}. Mend that, or {OR_ANOTHER}")
+    succeeded, output = _execute(home, program, *arguments)
+    if not succeeded:
+        raise PostgresUnavailableError(f"{program} failed: {' '.join(output.split())}. Mend that, or {OR_ANOTHER}")
 
 
 def start(home: Path, *settings: str) -> None:
@@ -76,18 +77,24 @@ def start(home: Path, *settings: str) -> None:
 
 def succeeds(home: Path, program: str, *arguments: str | Path) -> bool:
     """Run a program on the folder `home`, and tell whether its exit status was 0."""
-    # Output goes to a file: the server inherits it, and a pipe would not end before the server does.
-    with (home / f"{program}.log").open("w") as log:
+    return _execute(home, program, *arguments)[0]
+
+
+def _execute(home: Path, program: str, *arguments: str | Path) -> tuple[bool, str]:
+    # Output goes to a file: the server inherits it, and a pipe would not end before the server does. The file
+    # has no name: the server's user could put a link to a file of root's in its place.
+    with TemporaryFile("w+") as log:
         command = [*_as_ordinary_user(home), programs() / program, *arguments]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
-    return done.returncode == 0
+        log.seek(0)
+        return done.returncode == 0, log.read()
 
 
 def hand_over(home: Path) -> None:
     """Give the folder `home`, and what is in it, to the user that the server runs as."""
     if _as_ordinary_user(home) is OTHER_USER:
-        for path in (home, *home.rglob("*")):
-            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        chown = ["chown", "--recursive", "--no-dereference", f"{NOBODY}:{NOBODY}", str(home)]
+        subprocess.run(chown, check=True)
 
 
 @cache

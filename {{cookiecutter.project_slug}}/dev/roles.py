@@ -7,6 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from dev.programs import PostgresUnavailableError
 from dev.terminal import say
 
 ONE_ROLE = (
@@ -35,8 +36,9 @@ def set_urls(home: Path, administrator: str) -> None:
 def make_roles(administrator: str) -> bool:
     """Make the roles. Tell whether the tables, if there are any, are the owner's."""
     # Here, because they take a second, and only the first start needs them.
-    from asyncpg import InsufficientPrivilegeError  # noqa: PLC0415
+    from asyncpg import InsufficientPrivilegeError, PostgresError  # noqa: PLC0415
     from sqlalchemy import make_url  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
     from app.config import get_settings  # noqa: PLC0415
     from migrations.roles import run  # noqa: PLC0415
@@ -45,6 +47,9 @@ def make_roles(administrator: str) -> bool:
         asyncio.run(run(get_settings(), make_url(administrator)))
     except InsufficientPrivilegeError:
         return False
+    except (PostgresError, DBAPIError) as error:
+        message = str(error).partition("\n")[0]
+        raise PostgresUnavailableError(f"The roles of the development database cannot be made: {message}") from None
     finally:
         get_settings.cache_clear()  # the URLs may change
     return True

@@ -15,6 +15,11 @@ SCHEMA = text("""
         quote_ident(current_user), has_database_privilege(current_database(), 'CREATE')
     FROM CAST(:name AS text) AS name
 """)
+WRITERS = text("""
+    SELECT DISTINCT grantee FROM information_schema.role_table_grants
+    WHERE table_schema = :schema AND table_name = 'alembic_version' AND privilege_type <> 'SELECT'
+        AND grantor = current_user AND grantee <> current_user
+""")
 CURRENT_SCHEMA = text("SELECT current_schema()")
 VERSION_TABLES = text("""
     SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -86,6 +91,14 @@ def check_not_renamed(connection: Connection, schema: str, revisions: set[str]) 
             )
 
 
+def protect_versions(connection: Connection, schema: str) -> None:
+    """Let nobody but the owner write Alembic's own table. The owner's default privileges let the service."""
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    for role in connection.scalars(WRITERS, {"schema": schema}).all():
+        table_of_alembic = f"{quote(schema)}.alembic_version"
+        connection.exec_driver_sql(f"REVOKE INSERT, UPDATE, DELETE ON {table_of_alembic} FROM {quote(role)}")
+
+
 def check_known(heads: set[str], revisions: set[str]) -> None:
     """Check that the revision which the database has is in `migrations/versions/`.
 
@@ -95,9 +108,9 @@ def check_known(heads: set[str], revisions: set[str]) -> None:
     if unknown := heads - revisions:
         raise CommandError(
             f"The database has the revision {', '.join(sorted(unknown))}, and migrations/versions/ does not. "
-            "If another branch has it, go back to that branch and run `alembic downgrade -1`, or delete the "
-            "development database: `python -m dev reset`. If the tables are those of another service, set "
-            "DATABASE_SCHEMA to a schema of your own."
+            "If another branch has it, go back to that branch and run `alembic downgrade -1`. "
+            "The development database can be deleted: `python -m dev reset`. "
+            "If the tables are those of another service, set DATABASE_SCHEMA to a schema of your own."
         )
 
 

@@ -131,6 +131,9 @@ async def run_online() -> None:
                 await asyncio.sleep(0.1)
         try:
             await connection.run_sync(run)  # leaving the block closes the connections, which ends the lock
+            if is_command("upgrade", "stamp"):
+                await connection.run_sync(checks.protect_versions, SCHEMA)
+                await connection.commit()
         except DBAPIError as error:
             raise CommandError(checks.explain(error)) from None
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import stamina
@@ -124,7 +125,9 @@ async def connect(
                     raise
     except (OSError, asyncpg.TargetServerAttributeNotMatched, asyncpg.InterfaceError) as error:
         reason = str(error).partition("\n")[0] or "no answer in time"  # the hint is on the next line
-        cause = asyncpg.CannotConnectNowError(f"The database cannot be reached: {reason}")
+        named = parse_qs(urlsplit(urls[0]).query)
+        place = ":".join([*named.get("host", []), *named.get("port", [])])
+        cause = asyncpg.CannotConnectNowError(f"The database{place and f' {place}'} cannot be reached: {reason}")
         raise DBAPIError(None, None, cause) from error
     except configparser.Error:  # its message may have a part of a password
         cause = asyncpg.CannotConnectNowError("The driver cannot read the service file. Is there a % in it?")

@@ -18,8 +18,7 @@ logger = logging.getLogger(__name__)
 # https://www.postgresql.org/docs/current/runtime-config-connection.html
 OLDEST = 15  # the oldest PostgreSQL that the service was tried on
 SERVER = text("""
-    SELECT current_database(), current_user, has_database_privilege(current_database(), 'CREATE')
-        OR coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+    SELECT current_database(), current_user, has_schema_privilege(current_schema(), 'CREATE'),
         current_setting('server_version_num')::int / 10000,
         current_setting('server_version'), pg_is_in_recovery(), current_schema(),
         (SELECT version FROM pg_stat_ssl WHERE ssl AND pid = pg_backend_pid())
@@ -41,7 +40,7 @@ async def check_server(settings: Settings) -> None:
             logger.warning("%s %s", name.upper(), note)
     try:
         async with sessionmanager.session() as session:
-            await introduce(session)
+            await introduce(session, settings.database_schema)
             if not settings.database_pgbouncer:
                 check_connections(settings, (await session.execute(USABLE)).scalar_one())
                 return
@@ -53,7 +52,7 @@ async def check_server(settings: Settings) -> None:
         logger.warning("The database was not checked at the start: %s", *cause.args[:1] or [""])
 
 
-async def introduce(session: AsyncSession) -> None:
+async def introduce(session: AsyncSession, expected: str) -> None:
     """Log to which server the service is connected, and as whom."""
     database, user, creates, major, version, standby, schema, tls = (await session.execute(SERVER)).one()
     driver: Any = (await (await session.connection()).get_raw_connection()).driver_connection
@@ -67,6 +66,8 @@ async def introduce(session: AsyncSession) -> None:
         *(":".join(map(str, peer[:2])) if isinstance(peer, tuple) else peer or "a socket", database, user),
         *(schema, version, "standby" if standby else "primary", tls or "no TLS"),
     )
+    if schema != expected:
+        logger.warning("The schema %s is missing, or %s may not use it. Run `alembic upgrade head`.", expected, user)
     if standby:
         logger.warning(
             "DATABASE_URL leads to a standby: what writes is answered 503. Name the primary, or all hosts."
@@ -136,6 +137,6 @@ def check_read_only(found: str | None) -> None:
     """Warn if a read session could write, which PostgreSQL does not refuse here."""
     if found != "on":
         logger.warning(
-            "DATABASE_PGBOUNCER is set, and read sessions can write. Set DATABASE_REPLICA_URL to a role with "
-            "`ALTER ROLE ... SET default_transaction_read_only = on`. Its host may be that of DATABASE_URL."
+            "DATABASE_PGBOUNCER is set, and read sessions can write. Set DATABASE_REPLICA_URL to a URL whose "
+            "role has default_transaction_read_only = on: see docs/scaling.md."
         )

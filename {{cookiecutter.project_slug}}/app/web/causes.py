@@ -32,6 +32,7 @@ HINTS = {
     "Session is already flushing": SHARED,
     "current transaction is aborted": CAUGHT,
     "due to a previous exception during flush": CAUGHT,
+    "unsupported startup parameter": "Is this PgBouncer? Set DATABASE_PGBOUNCER=true.",
 }
 
 
