@@ -446,7 +446,12 @@ def without_password(url: str) -> str:
     credentials, address = URLS.split_credentials(rest)
     at = "@" if credentials or rest.startswith("@") else ""
     place, mark, query = address.partition("?")
-    kept = "&".join(part for part in query.split("&") if not part.startswith("password="))
+    parts = [part for part in query.split("&") if part and not part.startswith("password=")]
+    # What is no parameter of PostgreSQL may be a password, too: its name is kept.
+    names = [part.partition("=")[0] for part in parts]
+    kept = "&".join(
+        part if name in URLS.KNOWN else f"{name}=" for part, name in zip(parts, names, strict=True)
+    )
     return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{place}{mark if kept else ''}{kept}"
 
 

@@ -21,6 +21,9 @@ PLANTED = {
     "settings.yaml": f"DSN: postgresql://db.example.com/app?user=app&password={PASSWORD}",
     "variables.yaml": f"PGPASSWORD: {PASSWORD}",
     "script.sh": f"export PGPASSWORD={PASSWORD}",
+    "odd.md": "postgresql://app:hun!ter2x@db.example.com/app",
+    "odd.lock": f"postgresql://app:{PASSWORD}/+=@db.example.com/app",
+    "quoted.yaml": "PGPASSWORD: '!x'",
     "roles.sql": f"ALTER ROLE app PASSWORD '{PASSWORD}';",
 }
 

@@ -214,7 +214,10 @@ def test_a_service_with_the_rights_of_the_owner_is_refused_and_nothing_is_left(f
 
 
 # What a role may have had before: the script takes the first two away, and names the others.
-TAKEN = ["GRANT ALL ON DATABASE {database} TO {service}", "GRANT TEMPORARY ON DATABASE {database} TO {service}"]
+TAKEN = [
+    "GRANT ALL ON DATABASE {database} TO {service}",
+    "GRANT TEMPORARY ON DATABASE {database} TO {service}",
+]
 NAMED = {
     "ALTER ROLE {service} CREATEROLE": "CREATEROLE",
     "GRANT pg_execute_server_program TO {service}": "pg_execute_server_program",

@@ -125,6 +125,18 @@ def test_asyncpg_takes_what_is_accepted(hosts: list[str], database: str, query: 
 
 
 @pytest.mark.parametrize(
+    "query",
+    [
+        *("a=1&amp;sslmode=verify-full", "?sslmode=verify-full", "%20sslmode=verify-full"),
+        *("x=1;sslmode=verify-full", "SSLMODE=verify-full", "require_auth=scram-sha-256", "requirepeer=x"),
+    ],
+)
+def test_a_protection_that_would_be_lost_is_refused(query: str) -> None:
+    with pytest.raises(ValueError, match="which is not supported"):
+        read_url(f"postgresql://u:p@h/db?{query}")
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("postgresql://u:p@127.0.0.1/db", ""),
@@ -134,6 +146,9 @@ def test_asyncpg_takes_what_is_accepted(hosts: list[str], database: str, query: 
         ("postgresql://u:p@h/db?sslrootcert=/ca.pem", "has no sslmode"),
         ("postgresql://u:p@localhost,10.0.0.1/db", "has no sslmode"),
         ("postgresql://u:p@h/db", "has no sslmode"),
+        ("postgresql://u:p@h/db?sslmode=prefer", "has no sslmode"),
+        ("postgresql://u:p@h/db?ssl=true&gssencmode=require", "Use sslmode=verify-full"),
+        ("postgresql://u:p@h/db?ssl=true&gssencmode=disable", ""),
         ("postgresql://u:p@h/db?ssl=true&channel_binding=require", "Use sslmode=verify-full"),
         ("postgresql://u:p@h/db?ssl=true&channel_binding=prefer", ""),
         ("postgresql://u:p@h/db?ssl=true&pgbouncer=true", "Set DATABASE_PGBOUNCER=true"),

@@ -53,7 +53,8 @@ def run(home: Path, program: str, *arguments: str | Path) -> None:
     """
     succeeded, output = _execute(home, program, *arguments)
     if not succeeded:
-        raise PostgresUnavailableError(f"{program} failed: {' '.join(output.split())}. Mend that, or {OR_ANOTHER}")
+        output = " ".join(output.split())
+        raise PostgresUnavailableError(f"{program} failed: {output}. Mend that, or {OR_ANOTHER}")
 
 
 def start(home: Path, *settings: str) -> None:

@@ -48,8 +48,8 @@ def make_roles(administrator: str) -> bool:
     except InsufficientPrivilegeError:
         return False
     except (PostgresError, DBAPIError) as error:
-        message = str(error).partition("\n")[0]
-        raise PostgresUnavailableError(f"The roles of the development database cannot be made: {message}") from None
+        line = str(error).partition("\n")[0]
+        raise PostgresUnavailableError(f"The development database gets no roles: {line}") from None
     finally:
         get_settings.cache_clear()  # the URLs may change
     return True

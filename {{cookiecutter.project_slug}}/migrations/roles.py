@@ -45,7 +45,8 @@ def script(settings: Settings) -> str:
     reader = user_of("DATABASE_REPLICA_URL", settings.database_replica_url or settings.database_url)
     if reader == owner != service:
         raise ValueError("DATABASE_REPLICA_URL names the owner. Name the service, or a role that reads.")
-    lesser = {role: OF_SERVICE if role == service else OF_READER for role in (service, reader) if role != owner}
+    rights_of = {reader: OF_READER, service: OF_SERVICE}
+    lesser = {role: rights for role, rights in rights_of.items() if role != owner}
     url = settings.for_migrations().database_url  # PgBouncer may have another name for the database
     database, schema = quoted(url.database or owner), settings.database_schema
     lines = ["BEGIN;", *(create(role) for role in dict.fromkeys((owner, *lesser)))]

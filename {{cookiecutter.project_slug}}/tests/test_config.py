@@ -14,7 +14,7 @@ SECRET = "s3cret"  # pragma: allowlist secret
     [
         ("postgres://u:password@h/db", "password", {}),
         (" postgresql+asyncpg://u:p%40%2F%23@h:5432/db\n", "p@/#", {}),  # pragma: allowlist secret
-        ("postgresql://u:p@/#?:%w ü@h/db", "p@/#?:%w ü", {}),
+        ("postgresql://u:p@/#?:%w ü@h/db", "p@/#?:%w ü", {}),  # pragma: allowlist secret
         ("postgresql://u@h/db?sslmode=require&gssencmode=disable", None, {"ssl": "require"}),
     ],
 )

@@ -92,3 +92,21 @@ async def test_a_service_is_ready_while_a_crowd_is_served_and_not_while_its_data
 
             assert await eventually(ready)
             assert server.tracebacks == []
+
+
+@pytest.mark.parametrize(("fallback", "path"), [READS, UNITS], ids=["reads", "units"])
+async def test_a_service_is_ready_while_long_statements_use_all_connections(
+    own_database: URL, fallback: str, path: str
+) -> None:
+    with served(**POOLS, DATABASE_REPLICA_FALLBACK=fallback) as server:
+        async with AsyncClient(base_url=server.url, timeout=60) as client, asyncio.TaskGroup() as tasks:
+            long = [tasks.create_task(client.get(path, params={"seconds": 4})) for _ in range(6)]
+
+            async def all_are_used() -> bool:
+                return (await client.get("/test/open")).json()["connections"] == 2
+
+            assert await eventually(all_are_used)
+            while not all(task.done() for task in long):
+                assert (await client.get("/health/ready")).status_code == 200
+                await asyncio.sleep(0.2)
+            assert {task.result().status_code for task in long} == {200}

@@ -7,7 +7,7 @@ Elsewhere: `async with sessionmanager.session() as session:`.
 from app.db.base import Base, import_models
 from app.db.dependencies import ReadSessionDep, SessionDep, get_db, get_read_db
 from app.db.errors import SessionError, UnitOfWorkOpenError
-from app.db.pool import answers_others
+from app.db.pool import answers_aside
 from app.db.sessions import DatabaseSessionManager, sessionmanager
 from app.db.startup import check_server
 
@@ -18,7 +18,7 @@ __all__ = [
     "SessionDep",
     "SessionError",
     "UnitOfWorkOpenError",
-    "answers_others",
+    "answers_aside",
     "check_server",
     "get_db",
     "get_read_db",

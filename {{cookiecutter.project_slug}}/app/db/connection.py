@@ -127,7 +127,9 @@ async def connect(
         reason = str(error).partition("\n")[0] or "no answer in time"  # the hint is on the next line
         named = parse_qs(urlsplit(urls[0]).query)
         place = ":".join([*named.get("host", []), *named.get("port", [])])
-        cause = asyncpg.CannotConnectNowError(f"The database{place and f' {place}'} cannot be reached: {reason}")
+        cause = asyncpg.CannotConnectNowError(
+            f"The database{place and f' {place}'} cannot be reached: {reason}"
+        )
         raise DBAPIError(None, None, cause) from error
     except configparser.Error:  # its message may have a part of a password
         cause = asyncpg.CannotConnectNowError("The driver cannot read the service file. Is there a % in it?")

@@ -15,8 +15,9 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 from sqlalchemy import exc
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, Pool
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_only, greenlet_spawn
 
+NO_SLOT = "53300"  # too many connections
 # https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 meter = metrics.get_meter("app")
 wait_time = meter.create_histogram(
@@ -39,7 +40,6 @@ class FairPool(AsyncAdaptedQueuePool):
         super().__init__(*args, **kwargs)
         self.limit = self.size() + self._max_overflow
         self.timeouts = 0  # how many waited in vain
-        self.came_back = 0  # how often a connection did, unharmed: the database had answered
         self._turns = Semaphore(self.limit, max_value=self.limit, fast_acquire=True)
         self._name = {"db.client.connection.pool.name": str(self.logging_name)}
 
@@ -79,7 +79,6 @@ class FairPool(AsyncAdaptedQueuePool):
             ) from None
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        self.came_back += record.dbapi_connection is not None  # else it broke
         try:
             super()._do_return_conn(record)
         finally:
@@ -101,11 +100,24 @@ class FairPool(AsyncAdaptedQueuePool):
         meter.create_observable_counter("db.client.connection.timeouts", [timeouts], "{timeout}")
 
 
-async def answers_others(pool: Pool) -> bool:
-    """Wait while others wait for the pool; tell whether the database answered one of them meanwhile."""
-    if not isinstance(pool, FairPool):
+async def answers_aside(pool: Pool) -> bool:
+    """Connect outside the pool where all its connections are in use; tell whether that was so.
+
+    That the server has no connection left is an answer, too. Any other error is raised.
+    """
+    if not (isinstance(pool, FairPool) and (pool.waiting() or pool.checkedout() >= pool.limit)):
         return False
-    before = pool.came_back
-    while pool.waiting() and pool.came_back == before:  # noqa: ASYNC110 an event would cost every request
-        await asyncio.sleep(0.02)
-    return pool.came_back > before
+
+    def look() -> None:
+        aside = pool.recreate()
+        try:
+            aside.connect().close()
+        finally:
+            aside.dispose()
+
+    try:
+        await greenlet_spawn(look)
+    except exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != NO_SLOT:
+            raise
+    return True

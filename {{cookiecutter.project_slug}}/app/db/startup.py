@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 # https://www.postgresql.org/docs/current/runtime-config-connection.html
 OLDEST = 15  # the oldest PostgreSQL that the service was tried on
+LACKING = {"channel_binding": "require", "gssencmode": "require"}  # protections that asyncpg does not know
 SERVER = text("""
     SELECT current_database(), current_user, has_schema_privilege(current_schema(), 'CREATE'),
         current_setting('server_version_num')::int / 10000,
@@ -67,7 +68,9 @@ async def introduce(session: AsyncSession, expected: str) -> None:
         *(schema, version, "standby" if standby else "primary", tls or "no TLS"),
     )
     if schema != expected:
-        logger.warning("The schema %s is missing, or %s may not use it. Run `alembic upgrade head`.", expected, user)
+        logger.warning(
+            "The schema %s is missing, or %s may not use it. Run `alembic upgrade head`.", expected, user
+        )
     if standby:
         logger.warning(
             "DATABASE_URL leads to a standby: what writes is answered 503. Name the primary, or all hosts."
@@ -85,12 +88,14 @@ def notes(url: URL) -> list[str]:
         found.append(f"has parameters that are left out: {', '.join(names)}.")
     if url.query.get("pgbouncer") == "true":
         found.append("has pgbouncer=true, which is left out. Set DATABASE_PGBOUNCER=true instead.")
-    if url.query.get("channel_binding") == "require":
-        found.append("has channel_binding=require, which the driver lacks. Use sslmode=verify-full.")
-    named = "ssl" in url.query or url.query.get("sslrootcert") == SYSTEM
+    for name, value in LACKING.items():
+        if url.query.get(name) == value:
+            found.append(f"has {name}={value}, which the driver lacks. Use sslmode=verify-full.")
+    named = url.query.get("ssl") not in (None, "allow", "prefer") or url.query.get("sslrootcert") == SYSTEM
     if not named and any(map(is_far, hosts_of(url))):
         found.append(
-            "has no sslmode: if the server offers no TLS, the password and the data are sent in clear text. "
+            "has no sslmode that insists on TLS: if the server offers no TLS, "
+            "the password and the data are sent in clear text. "
             "Set sslmode=verify-full, or sslmode=disable if the network is trusted."
         )
     return found

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import get_settings
-from app.db import answers_others, sessionmanager
+from app.db import answers_aside, sessionmanager
 from app.web.causes import cause_of
 from app.web.problems import RETRY
 
@@ -28,7 +28,7 @@ async def live() -> dict[str, str]:
 async def ready() -> dict[str, str]:
     """Answer 200 if a query went through the pool to the database and back.
 
-    Where requests wait for the pool, the probe does not wait in their line: it looks whether the line moves.
+    Where all connections are in use, the probe does not wait in the line: it opens a connection of its own.
     The query goes where reads go. With DATABASE_REPLICA_FALLBACK=false it goes to the primary, so that a lost
     replica does not stop writes.
     """
@@ -37,7 +37,7 @@ async def ready() -> dict[str, str]:
     pool = (sessionmanager.read_engine if fallback else sessionmanager.engine).pool
     try:
         async with timeout(DEADLINE):
-            if not await answers_others(pool):
+            if not await answers_aside(pool):
                 async with opened() as session:
                     await session.execute(select(1))
     except (SQLAlchemyError, TimeoutError) as error:
