@@ -489,18 +489,22 @@ def test_root_runs_the_server_as_another_user_where_that_user_reaches_the_folder
     parent = reachable / "project"
     parent.mkdir(mode=0o700)
     home = parent / ".postgres"
-    assert user_of_server(home) == 0
+    assert user_of_server(home)[0] == 0
     assert _as_ordinary_user(home) is NAMESPACE
     parent.chmod(0o755)
     _as_ordinary_user.cache_clear()
-    assert user_of_server(home) == NOBODY  # with the data of the first
+    user, status = user_of_server(home)  # with the data of the first
+    assert user == NOBODY
+    assert re.search(r"^Groups:\s*$", status, re.MULTILINE)  # not those of root
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
 
 
-def user_of_server(home: Path) -> int:
-    """Run the server of a folder; return which user of the machine it is."""
+def user_of_server(home: Path) -> tuple[int, str]:
+    """Run the server of a folder; return which user of the machine it is, and what the system says of it."""
     with running_postgres(home) as url:
         assert_answers(url)
-        return Path(f"/proc/{(home / 'data' / 'postmaster.pid').read_text().split()[0]}").stat().st_uid
+        process = Path("/proc") / (home / "data" / "postmaster.pid").read_text().split()[0]
+        return process.stat().st_uid, (process / "status").read_text()
 
 
 def test_a_link_is_not_followed(home: Path, tmp_path: Path) -> None:

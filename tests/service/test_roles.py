@@ -131,6 +131,7 @@ def test_the_service_reads_and_writes_rows_and_cannot_change_tables(found: Roles
         "DELETE FROM mine.alembic_version",
         "UPDATE mine.alembic_version SET version_num = 'x'",
         "INSERT INTO mine.alembic_version VALUES ('x')",
+        "SELECT setval('mine.users_id_seq', 1)",
         "COPY mine.users TO PROGRAM 'id'",
         "COPY mine.users TO '/tmp/x'",
         "SELECT pg_read_file('/etc/passwd')",
