@@ -30,7 +30,7 @@ from migrations.checks import explain
 
 OF_SERVICE = {"TABLES": "SELECT, INSERT, UPDATE, DELETE", "SEQUENCES": "USAGE"}
 OF_READER = {"TABLES": "SELECT"}
-KINDS = {"TABLES": "'r', 'p', 'v', 'm', 'f'", "SEQUENCES": "'S'"}  # as pg_class has them
+KINDS = {"TABLES": "'{r,p,v,m,f}'", "SEQUENCES": "'{S}'"}  # as pg_class has them
 READ_ONLY = {"default_transaction_read_only": "on"}
 
 
@@ -142,7 +142,8 @@ def grants(schema: str, owner: str, role: str, rights: dict[str, str]) -> Iterat
     for things, right in rights.items():
         thing = things.removesuffix("S")
         yield f"""DO $roles$ DECLARE name regclass; BEGIN
-    FOR name IN SELECT oid FROM pg_class WHERE relkind IN ({KINDS[things]}) AND relname <> 'alembic_version'
+    FOR name IN SELECT oid FROM pg_class
+        WHERE relkind = ANY ({KINDS[things]}) AND relname <> 'alembic_version'
         AND relnamespace = to_regnamespace({literal(quoted(schema))})
         AND relowner = to_regrole({literal(quoted(owner))})
     LOOP

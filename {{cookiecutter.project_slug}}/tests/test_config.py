@@ -15,7 +15,7 @@ SECRET = "s3cret"  # pragma: allowlist secret
         ("postgres://u:password@h/db", "password", {}),
         (" postgresql+asyncpg://u:p%40%2F%23@h:5432/db\n", "p@/#", {}),  # pragma: allowlist secret
         ("postgresql://u:p@/#?:%w ü@h/db", "p@/#?:%w ü", {}),  # pragma: allowlist secret
-        ("postgresql://u@h/db?sslmode=require&gssencmode=disable", None, {"ssl": "require"}),
+        ("postgresql://u@h/db?sslmode=require&load_balance_hosts=disable", None, {"ssl": "require"}),
     ],
 )
 def test_a_url_is_taken_as_a_provider_gives_it(

@@ -14,6 +14,9 @@ LIBRARIES = {
     "test_fastcrud.py": "fastcrud",
     "test_fastapi_pagination.py": "fastapi_pagination",
     "test_sqladmin.py": "sqladmin",
+    "test_taskiq.py": "taskiq",
+    "test_celery.py": "celery",
+    "test_polyfactory.py": "polyfactory",
 }
 collect_ignore = [test for test, library in LIBRARIES.items() if find_spec(library) is None]
 

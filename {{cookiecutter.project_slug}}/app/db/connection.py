@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -50,7 +51,13 @@ class Connection(asyncpg.Connection):
     def __init__(self, protocol: Any, transport: asyncio.Transport, *args: Any) -> None:
         super().__init__(protocol, transport, *args)
         self.peer = transport.get_extra_info("peername")
-        keep_alive(transport.get_extra_info("socket"), self.keep_alive)
+        self.socket = transport.get_extra_info("socket")
+        keep_alive(self.socket, self.keep_alive)
+
+    def hang_up(self) -> None:
+        """Let the server go after the end of the event loop. uvloop has done so; its sockets cannot."""
+        with suppress(OSError, TypeError):
+            self.socket.shutdown(socket.SHUT_RDWR)
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 as asyncpg has it
         """Execute BEGIN, COMMIT or ROLLBACK: SQLAlchemy executes nothing else this way."""

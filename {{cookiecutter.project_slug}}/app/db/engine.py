@@ -70,8 +70,8 @@ async def dispose(*engines: AsyncEngine) -> None:
             await asyncio.gather(*(engine.dispose() for engine in engines))
     except TimeoutError:
         for pool in (engine.pool for engine in engines):
-            if isinstance(pool, FairPool):
-                pool.terminate()
+            for connection in pool.empty() if isinstance(pool, FairPool) else ():
+                connection.terminate()
 
 
 def check_usable(connection: Any, _record: Any, _proxy: Any) -> None:

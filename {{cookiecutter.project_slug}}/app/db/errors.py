@@ -21,6 +21,14 @@ class UnitOfWorkOpenError(SessionError):
     """
 
 
+class NoUnitOfWorkError(SessionError):
+    """No session() block is open in this task, so there is no commit to wait for."""
+
+
+class OtherLoopError(SessionError):
+    """Another event loop uses this session manager. Give each loop a DatabaseSessionManager of its own."""
+
+
 class JoinedBlockError(SessionError):
     """This session() block is inside another one, so it cannot commit or roll back.
 

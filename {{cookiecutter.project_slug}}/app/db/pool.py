@@ -7,7 +7,7 @@ delete the line `poolclass=FairPool` in `engine.py`. Everything else works on SQ
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from anyio import Semaphore, WouldBlock
@@ -47,11 +47,11 @@ class FairPool(AsyncAdaptedQueuePool):
         """Return how many tasks wait for a connection now."""
         return self._turns.statistics().tasks_waiting
 
-    def terminate(self) -> None:
-        """Break off the connections that are in the pool."""
+    def empty(self) -> Iterator[Any]:
+        """Take out the driver's connections that are in the pool."""
         while not self._pool.empty():
             if connection := self._pool.get(block=False).driver_connection:
-                connection.terminate()
+                yield connection
 
     def _do_get(self) -> ConnectionPoolEntry:
         start = time.monotonic()

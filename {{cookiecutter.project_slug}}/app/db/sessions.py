@@ -2,20 +2,22 @@
 
 import asyncio
 from asyncio import current_task
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
-from sqlalchemy.exc import IllegalStateChangeError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 
 from app.config import Settings
 from app.db import errors
 from app.db.base import import_models
-from app.db.engine import create_engine, dispose
+from app.db.engines import Engines
 from app.db.read import ReadSession, refuse_changes
-from app.db.unit import UnitOfWork, joined
+from app.db.retry import IsolationLevel, retrying
+from app.db.scope import opened
+from app.db.unit import Callback, UnitOfWork, joined, unit_of
 
+Result = TypeVar("Result")
 OPTIONS: dict[str, Any] = {
     "autoflush": False,
     "expire_on_commit": False,  # what was committed can be read, without a query, to make the response
@@ -23,40 +25,17 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-class DatabaseSessionManager:
+class DatabaseSessionManager(Engines):
     """Owns the engines. Without `init_db` everything else raises `DatabaseNotInitializedError`."""
-
-    _engine: AsyncEngine | None = None
-    _read_engine: AsyncEngine
 
     def init_db(self, settings: Settings) -> None:
         """Create the engines and the factories of their sessions. Connects to nothing yet."""
-        if self._engine is not None:
-            raise RuntimeError("The database is initialised already: call close() first.")
         import_models()
-        self._engine, self._read_engine = create_engine(settings), create_engine(settings, read_only=True)
+        self.create(settings)
         units = async_sessionmaker(self._engine, sync_session_class=UnitOfWork, **OPTIONS)
         readers = async_sessionmaker(self._read_engine, sync_session_class=ReadSession, **OPTIONS)
         self._units = async_scoped_session(units, scopefunc=current_task)
         self._readers = async_scoped_session(readers, scopefunc=current_task)
-
-    async def close(self) -> None:
-        """Close the connections that are in the pools."""
-        engine, self._engine = self.engine, None
-        await dispose(engine, self._read_engine)
-
-    @property
-    def engine(self) -> AsyncEngine:
-        """The engine of the sessions that write."""
-        if self._engine is None:
-            raise errors.DatabaseNotInitializedError
-        return self._engine
-
-    @property
-    def read_engine(self) -> AsyncEngine:
-        """The engine of the sessions that read: connections of its own, without transactions."""
-        _ = self.engine  # raises if there is none
-        return self._read_engine
 
     @property
     def session_maker(self) -> async_sessionmaker[AsyncSession]:
@@ -98,6 +77,42 @@ class DatabaseSessionManager:
             if session.new or session.dirty or session.deleted:
                 raise errors.SharedSessionError  # another task added them while this one committed
 
+    def on_commit(self, callback: Callback) -> None:
+        """Run `await callback()` when the unit of work of this task is committed and closed.
+
+        A rollback forgets the callback, also that of a savepoint. After a commit by hand the callback runs
+        at the end of the block, whatever the rest of the block does. A callback that fails is logged.
+
+        Raises:
+            NoUnitOfWorkError: no session() block is open in this task.
+        """
+        if (unit := self.current()) is None:
+            raise errors.NoUnitOfWorkError
+        unit_of(unit).register(callback)
+
+    async def run(
+        self,
+        work: Callable[[AsyncSession], Awaitable[Result]],
+        *,
+        isolation_level: IsolationLevel | None = None,
+        tries: int = 10,
+    ) -> Result:
+        """Run `await work(session)` as a unit of work, again after a serialization failure or a deadlock.
+
+        Let `work` use its session alone: whatever else it does, it does at each of the tries.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the last of the tries failed, or the work failed otherwise.
+        """
+
+        async def unit() -> Result:
+            async with self.session(join=False) as session:
+                if isolation_level:
+                    await session.connection(execution_options={"isolation_level": isolation_level})
+                return await work(session)
+
+        return await retrying(tries)(unit)
+
     @asynccontextmanager
     async def read_session(self) -> AsyncGenerator[AsyncSession]:
         """A session for queries. Each query is one round trip. There is no transaction.
@@ -117,32 +132,3 @@ class DatabaseSessionManager:
 
 
 sessionmanager = DatabaseSessionManager()
-
-
-@asynccontextmanager
-async def opened(sessions: async_scoped_session[AsyncSession]) -> AsyncGenerator[AsyncSession]:
-    """Open the session of this task; close it, and forget it, however the block ends."""
-    task = current_task()
-    session = sessions()
-    try:
-        try:
-            yield session
-        except BaseException:
-            with suppress(SQLAlchemyError, errors.SessionError):  # the error that came first says more
-                await asyncio.shield(asyncio.create_task(close(session)))
-            raise
-        if session.in_transaction():
-            await asyncio.shield(asyncio.create_task(close(session)))
-        else:
-            await close(session)  # waits for nothing: no other task can add anything before
-    finally:
-        # Not `sessions.remove()`: the event loop ends a generator that was left half-way in another task.
-        sessions.registry.registry.pop(task, None)
-
-
-async def close(session: AsyncSession) -> None:
-    """Close the session. If another task makes it connect just now, wait until that is over."""
-    while True:
-        with suppress(IllegalStateChangeError):
-            return await session.close()
-        await asyncio.sleep(0.01)

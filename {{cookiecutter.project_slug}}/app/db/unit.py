@@ -1,7 +1,8 @@
-"""The session of a unit of work: SQLAlchemy's, with a guard for blocks that joined another."""
+"""The session of a unit of work: SQLAlchemy's, with a guard for blocks that joined another, and callbacks."""
 
+import logging
 from asyncio import CancelledError
-from collections.abc import Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -10,6 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app.db.errors import JoinedBlockError, RollbackOnlyError
+
+logger = logging.getLogger(__name__)
+Callback = Callable[[], Awaitable[object]]
 
 
 class UnitOfWork(Session):
@@ -21,6 +25,9 @@ class UnitOfWork(Session):
     _joined = 0  # how many blocks have joined now
     # For each of them that raised: the savepoints around it, of which any undoes what the block did.
     _failures: tuple[frozenset[SessionTransaction], ...] = ()
+    # What on_commit() registered, with the savepoints around it; and what of this is committed.
+    _registered: tuple[tuple[frozenset[SessionTransaction], Callback], ...] = ()
+    _committed: tuple[Callback, ...] = ()
 
     @contextmanager
     def join(self, *, reads: bool) -> Generator[None]:
@@ -44,6 +51,7 @@ class UnitOfWork(Session):
     def rollback(self) -> None:
         """Roll back the transaction."""
         self._refuse_in_joined_block()
+        self._registered = ()  # also where no statement has begun a transaction
         super().rollback()
 
     def reset(self) -> None:
@@ -67,8 +75,29 @@ class UnitOfWork(Session):
         """A rollback undoes what the failed block did. In a joined block it undoes the outer block, too."""
         if transaction.parent is None:
             self._failures = (frozenset(),) if self._joined else ()
+            self._registered = ()
         else:
             self._failures = tuple(each for each in self._failures if transaction not in each)
+            self._registered = tuple(each for each in self._registered if transaction not in each[0])
+
+    def register(self, callback: Callback) -> None:
+        """Keep a callback for the commit of the transaction that is open now."""
+        self._registered += ((frozenset(around(self.get_nested_transaction())), callback),)
+
+    def note_commit(self) -> None:
+        """After a COMMIT, what was registered before it may run. The end of a savepoint is no COMMIT."""
+        if not self.in_nested_transaction():
+            self._committed += tuple(callback for _, callback in self._registered)
+            self._registered = ()
+
+    async def run_callbacks(self) -> None:
+        """Run what was registered before each COMMIT, in order. One that fails does not undo the COMMIT."""
+        callbacks, self._committed = self._committed, ()
+        for callback in callbacks:
+            try:
+                await callback()
+            except Exception:
+                logger.exception("on_commit: a callback failed. What was committed stays.")
 
 
 def around(transaction: SessionTransaction | None) -> Iterator[SessionTransaction]:
@@ -81,10 +110,16 @@ def around(transaction: SessionTransaction | None) -> Iterator[SessionTransactio
 @contextmanager
 def joined(session: AsyncSession, *, reads: bool = False) -> Generator[None]:
     """Share the session of a unit of work with a block inside it. If that block fails, the unit does."""
-    with cast("UnitOfWork", session.sync_session).join(reads=reads):
+    with unit_of(session).join(reads=reads):
         yield
+
+
+def unit_of(session: AsyncSession) -> UnitOfWork:
+    """Return the unit of work that the asynchronous session stands for."""
+    return cast("UnitOfWork", session.sync_session)
 
 
 # The transaction is guarded, not the method: there are several ways to commit one.
 event.listen(UnitOfWork, "before_commit", UnitOfWork.check_commit)
+event.listen(UnitOfWork, "after_commit", UnitOfWork.note_commit)
 event.listen(UnitOfWork, "after_soft_rollback", UnitOfWork.forget_failure)
