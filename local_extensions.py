@@ -118,6 +118,7 @@ def in_markdown(text: object) -> str:
     """Return the text as a line of Markdown that shows it. What cannot be seen is left out."""
     words = " ".join(str(text).split())
     seen = "".join(letter for letter in words if unicodedata.category(letter) not in ("Cc", "Cf"))
+    seen = " ".join(seen.split())  # what was left out may have stood between spaces
     line = re.sub(r"[\\`*{}\[\]<>#|&~$]|\b_\B|\B_", r"\\\g<0>", seen)
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)  # at the beginning these make lists and rules
 
