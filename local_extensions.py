@@ -339,7 +339,7 @@ def check_slug(text: str) -> str:
 
 def check_url(text: str) -> str:
     """Accept what the rendered project accepts, or nothing."""
-    if not (text := without_quotes(text)):
+    if not (text := str(URLS.without_quotes(text))):
         return ""
     query = URLS.read_url(text).partition("?")[2]
     names = URLS.left_out(set(dict(parse_qsl(query, keep_blank_values=True))))
@@ -348,13 +348,6 @@ def check_url(text: str) -> str:
     if not URLS.split_credentials(text)[1].isprintable():
         raise ValueError("has an invisible character after the password. Write it encoded, as in %0A.")
     return text
-
-
-def without_quotes(text: str) -> str:
-    """Return the text without the quotes that it may have been copied with."""
-    text = text.strip()
-    quoted = text[:1] in ("'", '"') and text[-1] == text[0]
-    return text[1:-1].strip() if quoted else text
 
 
 def check_schema(text: str) -> str:
@@ -422,7 +415,7 @@ CHECKS: dict[str, Callable[[str], str]] = {
 
 def hide_password(answers: Answers) -> None:
     """Take the password out of every record of the answers; leave the whole URL to the hook."""
-    url = without_quotes(plain_text(answers["database_url"]))
+    url = URLS.without_quotes(plain_text(answers["database_url"]))
     bare = without_password(url)
     if url == bare:
         if without_password(os.environ.get(SECRET_URL, "")) != url:

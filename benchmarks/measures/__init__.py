@@ -1,6 +1,11 @@
 """What is measured: each module has a `measure` that returns its section of RESULTS.md."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from psutil import Process
+
+STARTS = 4  # of each setup, where one start differs from the next by more than what is measured
 
 
 @dataclass(frozen=True)
@@ -9,3 +14,20 @@ class Effort:
 
     rounds: int = 12
     seconds: float = 1
+
+
+def turns(names: Iterable[str], rounds: int) -> Iterator[tuple[str, bool]]:
+    """Yield who is measured next, each of them first in every other round, and whether that counts.
+
+    The first round does not: it warms up.
+    """
+    names = list(names)
+    for number in range(-1, rounds):
+        for name in names if number % 2 else reversed(names):
+            yield name, number >= 0
+
+
+def cpu_of(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    times = Process(pid).cpu_times()
+    return float(times.user + times.system)

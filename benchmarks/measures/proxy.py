@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 
 from benchmarks.clients import keep_asking
 from benchmarks.load import Load
-from benchmarks.measures import Effort
+from benchmarks.measures import STARTS, Effort, cpu_of, turns
 from benchmarks.measures.throughput import faultless
-from benchmarks.measures.tls import cpu_of
 from benchmarks.report import Section, Target, spread, table
 from benchmarks.servers import Server, serving
 
-STARTS = 4  # of each setup: one start differs from the next by more than a proxy costs
 CLIENTS = 32
 ALONE = 0.1  # seconds: nginx closes a connection after 1,000 requests
 SETUPS = ["httptools", "h11", "nginx"]
@@ -37,18 +35,17 @@ def measure(effort: Effort) -> Section:
         with ExitStack() as stack:
             in_turn = SETUPS if start % 2 else list(reversed(SETUPS))
             setups = {name: stack.enter_context(setup(name)) for name in in_turn}
-            for number in range(-1, effort.rounds // STARTS):
-                for name in in_turn if number % 2 else reversed(in_turn):
-                    server, worker = setups[name]
-                    before = [cpu_of(process) for process in (server.pid, worker)]
-                    answered = ask(server.url, CLIENTS, effort.seconds)
-                    spent = [cpu_of(process) for process in (server.pid, worker)]
-                    alone = ask(server.url, 1, ALONE)
-                    if number >= 0:  # the first round warms up
-                        rates[name].append(answered.rate)
-                        service[name].append(1e6 * (spent[0] - before[0]) / answered.ok)
-                        proxy[name].append(1e6 * (spent[1] - before[1]) / answered.ok)
-                        latencies[name].append(alone.p50)
+            for name, counts in turns(in_turn, effort.rounds // STARTS):
+                server, worker = setups[name]
+                before = [cpu_of(process) for process in (server.pid, worker)]
+                answered = ask(server.url, CLIENTS, effort.seconds)
+                spent = [cpu_of(process) for process in (server.pid, worker)]
+                alone = ask(server.url, 1, ALONE)
+                if counts:
+                    rates[name].append(answered.rate)
+                    service[name].append(1e6 * (spent[0] - before[0]) / answered.ok)
+                    proxy[name].append(1e6 * (spent[1] - before[1]) / answered.ok)
+                    latencies[name].append(alone.p50)
     rows = [
         [
             NAMES[name],

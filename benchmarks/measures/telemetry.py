@@ -7,7 +7,7 @@ from threading import Thread
 
 from benchmarks.database import fill
 from benchmarks.load import load
-from benchmarks.measures import Effort
+from benchmarks.measures import Effort, turns
 from benchmarks.measures.throughput import faultless, ratio
 from benchmarks.report import Section, spread, table
 from benchmarks.servers import Server, serving
@@ -43,11 +43,10 @@ def compare(servers: dict[str, AbstractContextManager[Server]], effort: Effort) 
     rates: dict[str, list[float]] = {name: [] for name in servers}
     with ExitStack() as stack:
         urls = {name: stack.enter_context(server).url for name, server in servers.items()}
-        for number in range(-1, effort.rounds):
-            for name in list(urls) if number % 2 else reversed(urls):
-                answered = load(urls[name], "read", seconds=effort.seconds)
-                if number >= 0:  # the first round warms up
-                    rates[name].append(faultless(name, answered).rate)
+        for name, counts in turns(urls, effort.rounds):
+            answered = load(urls[name], "read", seconds=effort.seconds)
+            if counts:
+                rates[name].append(faultless(name, answered).rate)
     return rates
 
 

@@ -9,18 +9,16 @@ from statistics import median
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from psutil import Process
 
 from app.config import get_settings
 from benchmarks.database import fill
 from benchmarks.load import load
-from benchmarks.measures import Effort
+from benchmarks.measures import STARTS, Effort, cpu_of, turns
 from benchmarks.measures.throughput import faultless
 from benchmarks.report import Section, Target, spread, table
 from benchmarks.servers import serving
 
 CONNECTIONS = 30  # in each round
-STARTS = 4  # of each service: one start differs from the next by more than TLS costs
 
 
 def measure(effort: Effort) -> Section:
@@ -66,20 +64,13 @@ def read(urls: dict[str, str], effort: Effort) -> tuple[dict[str, list[float]], 
             servers = {
                 name: stack.enter_context(serving("service", DATABASE_URL=urls[name])) for name in in_turn
             }
-            for number in range(-1, effort.rounds // STARTS):
-                for name in in_turn if number % 2 else reversed(in_turn):
-                    before = cpu_of(servers[name].pid)
-                    answered = faultless(name, load(servers[name].url, "read", seconds=effort.seconds))
-                    if number >= 0:  # the first round warms up
-                        rates[name].append(answered.rate)
-                        cpu[name].append(1e6 * (cpu_of(servers[name].pid) - before) / answered.ok)
+            for name, counts in turns(in_turn, effort.rounds // STARTS):
+                before = cpu_of(servers[name].pid)
+                answered = faultless(name, load(servers[name].url, "read", seconds=effort.seconds))
+                if counts:
+                    rates[name].append(answered.rate)
+                    cpu[name].append(1e6 * (cpu_of(servers[name].pid) - before) / answered.ok)
     return rates, cpu
-
-
-def cpu_of(pid: int) -> float:
-    """Return the seconds of CPU that a process has used."""
-    times = Process(pid).cpu_times()
-    return float(times.user + times.system)
 
 
 async def connect(urls: dict[str, str], rounds: int) -> dict[str, list[float]]:

@@ -34,7 +34,7 @@ from app.db.connect_args import DRIVER, connect_args, quoted
 from app.main import lifespan
 from app.users.models import User
 from migrations import roles
-from service.libraries.tools import Own, client_of, new_app, owner, stored
+from service.libraries.tools import Own, client_of, new_app, own_tables, owner, stored
 from service.recipes import EXAMPLES, PAGE, run_examples
 from service.routes import open_now
 from service.tools import PROJECT, Server, eventually, on_server, serving, text_of, wait_for
@@ -72,14 +72,8 @@ async def tables(database: DatabaseSessionManager) -> AsyncGenerator[None]:
     """Create the tables of the page. Afterwards, nothing may be open."""
     events.clear()
     broken.clear()
-    async with owner() as connection:
-        await connection.run_sync(Own.metadata.create_all)
-    try:
+    async with own_tables():
         yield
-        assert open_now() == {"sessions": 0, "connections": 0}
-    finally:
-        async with owner() as connection:
-            await connection.run_sync(Own.metadata.drop_all)
 
 
 def application(*routers: APIRouter) -> FastAPI:

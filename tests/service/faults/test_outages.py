@@ -21,17 +21,10 @@ from app.db import DatabaseSessionManager, sessionmanager
 from app.db.engine import create_engine
 from app.setting_types import parse_database_url
 from dev.postgres import running_postgres
-from service.servers import is_running, new_home, start, stop
+from service.servers import is_running, start, stop
 from service.tools import eventually, on_server, proxied, run, served, text_of, wait_for
 
 CLIENTS = 8
-
-
-@pytest.fixture(scope="module")
-def home() -> Generator[Path]:
-    """The folder of a server that a test may stop and start."""
-    with new_home() as home:
-        yield home
 
 
 @pytest.fixture(scope="module")

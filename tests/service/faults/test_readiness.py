@@ -13,7 +13,7 @@ from sqlalchemy import URL
 from app.setting_types import parse_database_url
 from app.web.health import DEADLINE
 from dev.postgres import running_postgres
-from service.servers import freeze, new_home, thaw
+from service.servers import freeze, thaw
 from service.tools import eventually, served, text_of
 
 CLIENTS = 100  # the last waits 5 s
@@ -21,13 +21,6 @@ POOLS = {"DATABASE_POOL_SIZE": "2", "DATABASE_READ_POOL_SIZE": "2", "DATABASE_PO
 LIMITS = {"DATABASE_STATEMENT_TIMEOUT": "1", "DATABASE_CONNECT_TIMEOUT": "1"}  # what is frozen is given up
 # What DATABASE_REPLICA_FALLBACK is, and a path that uses the pool that the probe then asks.
 READS, UNITS = ("true", "/test/read-and-sleep"), ("false", "/test/sleep")
-
-
-@pytest.fixture(scope="module")
-def home() -> Generator[Path]:
-    """The folder of a server that a test may freeze."""
-    with new_home() as home:
-        yield home
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 from app.db import DatabaseSessionManager
-from service.libraries.tools import Own, owner
-from service.routes import open_now
+from service.libraries.tools import own_tables
 
 LIBRARIES = {
     "test_fastapi_users.py": "fastapi_users",
@@ -24,11 +23,5 @@ collect_ignore = [test for test, library in LIBRARIES.items() if find_spec(libra
 @pytest.fixture(autouse=True)
 async def tables(database: DatabaseSessionManager) -> AsyncGenerator[None]:
     """Create the tables of the test as the owner of the schema. Afterwards, nothing may be open."""
-    async with owner() as connection:
-        await connection.run_sync(Own.metadata.create_all)
-    try:
+    async with own_tables():
         yield
-        assert open_now() == {"sessions": 0, "connections": 0}
-    finally:
-        async with owner() as connection:
-            await connection.run_sync(Own.metadata.drop_all)

@@ -24,18 +24,21 @@ NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = pytest.mark.skipif(NGINX is None, reason="needs the program nginx")
 
 CLIENTS = 8
-CONFIG = """
+START = """
 daemon off;
 pid FOLDER/pid;
 events { }
 http {
     access_log off;
-    keepalive_timeout 0;
     client_body_temp_path FOLDER/bodies;
     proxy_temp_path FOLDER/proxy;
     fastcgi_temp_path FOLDER/fastcgi;
     uwsgi_temp_path FOLDER/uwsgi;
     scgi_temp_path FOLDER/scgi;
+"""  # of each nginx.conf
+CONFIG = (
+    START
+    + """    keepalive_timeout 0;
     upstream service { INSTANCES }
     server {
         listen 127.0.0.1:PORT;
@@ -43,6 +46,7 @@ http {
     }
 }
 """
+)
 
 
 @dataclass

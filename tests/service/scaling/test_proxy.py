@@ -11,23 +11,15 @@ from httpx2 import Client
 from sqlalchemy import URL
 
 from dev.postgres import free_port
-from service.scaling.test_instances import NGINX, Balancer, nginx
+from service.scaling.test_instances import NGINX, START, Balancer, nginx
 from service.tools import Server, served
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="needs the program nginx")
 
 NAME = "service.example"
-CONFIG = """
-daemon off;
-pid FOLDER/pid;
-events { }
-http {
-    access_log off;
-    client_body_temp_path FOLDER/bodies;
-    proxy_temp_path FOLDER/proxy;
-    fastcgi_temp_path FOLDER/fastcgi;
-    uwsgi_temp_path FOLDER/uwsgi;
-    scgi_temp_path FOLDER/scgi;
+CONFIG = (
+    START
+    + """
     server {
         listen 127.0.0.1:PORT ssl;
         ssl_certificate FOLDER/certificate;
@@ -41,6 +33,7 @@ http {
     }
 }
 """
+)
 
 
 @contextmanager

@@ -132,7 +132,7 @@ async def connect(
                     raise
     except (OSError, asyncpg.TargetServerAttributeNotMatched, asyncpg.InterfaceError) as error:
         reason = str(error).partition("\n")[0] or "no answer in time"  # the hint is on the next line
-        named = parse_qs(urlsplit(urls[0]).query)
+        named = parse_qs(urlsplit(url).query)
         place = ":".join([*named.get("host", []), *named.get("port", [])])
         cause = asyncpg.CannotConnectNowError(
             f"The database{place and f' {place}'} cannot be reached: {reason}"
