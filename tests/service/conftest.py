@@ -50,7 +50,8 @@ from app.db import DatabaseSessionManager, sessionmanager
 from app.db.connect_args import quoted
 from app.setting_types import parse_database_url
 from dev.postgres import PostgresUnavailableError, running_postgres
-from service.routes import app
+from service.libraries.tools import Own, owner
+from service.routes import app, open_now
 from service.tools import PROJECT, on_server, text_of
 
 logging.getLogger("httpx2").setLevel("WARNING")  # a line for each request
@@ -98,6 +99,19 @@ async def database(own_database: URL) -> AsyncGenerator[DatabaseSessionManager]:
             f'{quoted(get_settings().database_schema)}."{table}"' for table in ("users", "notes")
         )
         await on_server(own_database, f"TRUNCATE {tables} RESTART IDENTITY")
+
+
+@pytest.fixture
+async def own_tables(database: DatabaseSessionManager) -> AsyncGenerator[None]:
+    """Create the tables of `Own`, as the owner of the schema. Afterwards, nothing may be open."""
+    async with owner() as connection:
+        await connection.run_sync(Own.metadata.create_all)
+    try:
+        yield
+        assert open_now() == {"sessions": 0, "connections": 0}
+    finally:
+        async with owner() as connection:
+            await connection.run_sync(Own.metadata.drop_all)
 
 
 @pytest.fixture

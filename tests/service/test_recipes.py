@@ -34,7 +34,7 @@ from app.db.connect_args import DRIVER, connect_args, quoted
 from app.main import lifespan
 from app.users.models import User
 from migrations import roles
-from service.libraries.tools import Own, client_of, new_app, own_tables, owner, stored
+from service.libraries.tools import Own, client_of, new_app, owner, stored
 from service.recipes import EXAMPLES, PAGE, run_examples
 from service.routes import open_now
 from service.tools import PROJECT, Server, eventually, on_server, serving, text_of, wait_for
@@ -68,12 +68,10 @@ recipes = SimpleNamespace(**names)
 
 
 @pytest.fixture(autouse=True)
-async def tables(database: DatabaseSessionManager) -> AsyncGenerator[None]:
-    """Create the tables of the page. Afterwards, nothing may be open."""
+def tables(own_tables: None) -> None:
+    """Each test has the tables of the page."""
     events.clear()
     broken.clear()
-    async with own_tables():
-        yield
 
 
 def application(*routers: APIRouter) -> FastAPI:

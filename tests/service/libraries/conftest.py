@@ -1,12 +1,8 @@
 """Each file here needs a library that the project does not have: see `tests/test_libraries.py`."""
 
-from collections.abc import AsyncGenerator
 from importlib.util import find_spec
 
 import pytest
-
-from app.db import DatabaseSessionManager
-from service.libraries.tools import own_tables
 
 LIBRARIES = {
     "test_fastapi_users.py": "fastapi_users",
@@ -21,7 +17,5 @@ collect_ignore = [test for test, library in LIBRARIES.items() if find_spec(libra
 
 
 @pytest.fixture(autouse=True)
-async def tables(database: DatabaseSessionManager) -> AsyncGenerator[None]:
-    """Create the tables of the test as the owner of the schema. Afterwards, nothing may be open."""
-    async with own_tables():
-        yield
+def tables(own_tables: None) -> None:
+    """Each test has its tables."""

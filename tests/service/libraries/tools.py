@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from app.config import get_settings
 from app.db import Base
 from app.web import add_middleware, add_problem_handlers
-from service.routes import open_now
 
 
 class Own(Base):
@@ -28,19 +27,6 @@ async def owner() -> AsyncGenerator[AsyncConnection]:
     engine = create_async_engine(get_settings().for_migrations().database_url, poolclass=NullPool)
     async with engine.begin() as connection:
         yield connection
-
-
-@asynccontextmanager
-async def own_tables() -> AsyncGenerator[None]:
-    """Create the tables of `Own`. Afterwards, nothing may be open."""
-    async with owner() as connection:
-        await connection.run_sync(Own.metadata.create_all)
-    try:
-        yield
-        assert open_now() == {"sessions": 0, "connections": 0}
-    finally:
-        async with owner() as connection:
-            await connection.run_sync(Own.metadata.drop_all)
 
 
 async def stored(query: Select[Any]) -> list[Any]:
