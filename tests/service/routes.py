@@ -441,7 +441,8 @@ async def pools() -> list[str]:
 async def telemetry() -> dict[str, int | bool]:
     """Tell what observes the engine, and whether FastAPI observes its requests."""
     listeners: Any = sessionmanager.engine.sync_engine.dialect.dispatch
-    return {"engine": len(listeners.do_connect), "fastapi": app._native_telemetry.enabled()}
+    fastapi = app._native_telemetry.config
+    return {"engine": len(listeners.do_connect), "fastapi": fastapi["tracing"] or fastapi["metrics"]}
 
 
 @app.get("/test/open")

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from app.db import DatabaseSessionManager
+from app.db import DatabaseSessionManager, telemetry
 from service.tools import served, wait_for
 
 SECRET = "ada.lovelace@example.com"
@@ -144,6 +144,40 @@ async def test_the_numbers_of_the_pool_are_reported(collector: Collector) -> Non
     assert point.explicit_bounds[0] == 0.001
     assert point.count >= 7
     assert point.sum > 0.1  # seconds, of the one that waited for one of three
+
+
+async def test_how_long_statements_took_is_reported(collector: Collector) -> None:
+    with served(**variables(collector)) as server, Client(base_url=server.url) as client:
+        assert client.post("/users", json={"email": SECRET}).status_code == 201
+        assert client.post("/users", json={"email": SECRET}).status_code == 409
+        assert client.get("/users").status_code == 200
+    latest = [metric for metric in collector.metrics if metric.name == "db.client.operation.duration"][-1]
+    assert latest.unit == "s"
+    assert latest.histogram.data_points[0].explicit_bounds[0] == 0.001
+    counts = {tuple(attributes_of(point).values()): point.count for point in latest.histogram.data_points}
+    assert counts["postgresql", "INSERT"] == 1
+    assert counts["postgresql", "INSERT", "UniqueViolationError", "23505"] == 1
+    for operation in ("SELECT", "BEGIN", "COMMIT", "ROLLBACK"):
+        assert counts["postgresql", operation] >= 1  # the service asks something at its start, too
+    # No text, and nothing else that differs each time.
+    assert {len(key) for key in counts} == {2, 4}
+
+
+async def test_metrics_alone_are_reported_too(collector: Collector) -> None:
+    alone = variables(collector) | {"OTEL_TRACES_EXPORTER": "none"}
+    with served(**alone) as server, Client(base_url=server.url) as client:
+        assert client.get("/users").status_code == 200
+    assert "db.client.operation.duration" in {metric.name for metric in collector.metrics}
+    assert collector.spans == []
+
+
+@pytest.mark.parametrize("text", ["/* trace 7f */ SELECT 1", "-- x\nSELECT 1", "", "(SELECT 1)"])
+def test_a_comment_is_no_operation(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[dict[str, str]] = []
+    monkeypatch.setattr(telemetry.duration, "record", lambda _, attributes: recorded.append(attributes))
+    with telemetry.reported(text):
+        pass
+    assert recorded == [{"db.system.name": "postgresql", "db.operation.name": "OTHER"}]
 
 
 async def test_a_collector_that_is_away_costs_no_request_and_holds_up_no_end(collector: Collector) -> None:

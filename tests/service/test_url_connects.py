@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import text
 
-from app.config import Settings, get_settings
+from app.config import PROJECT_SLUG, Settings, get_settings
 from app.db import DatabaseSessionManager, check_server, sessionmanager
 from app.db.connect_args import search_path
 from app.setting_types import parse_database_url
@@ -26,10 +26,10 @@ LOGIN = f"visitor:{PASSWORD}"
 ENCODED = f"visitor:{quote(PASSWORD, safe='')}"
 SEEN = text("""
     SELECT current_user, current_database(), host(inet_server_addr()), current_setting('search_path'),
-        application_name, current_setting('geqo'), current_setting('work_mem')
+        regexp_replace(application_name, ' reads$', ''), current_setting('geqo'), current_setting('work_mem')
     FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """)
-DEFAULTS = "", "on", "4MB"
+DEFAULTS = PROJECT_SLUG, "on", "4MB"
 # Each URL, and the address of the server that it leads to. None: a socket.
 URLS: dict[str, tuple[str, str | None]] = {
     "usual": ("postgresql://{encoded}@127.0.0.1:{port}/postgres", "127.0.0.1"),
@@ -172,7 +172,7 @@ async def test_a_url_leads_to_the_server_and_the_role_that_it_names(
     ("parameters", "settings"),
     [
         ("application_name=a%20b+c", ("a b+c", "on", "4MB")),
-        ("fallback_application_name=x&options=-c%20geqo%3Doff", ("", "off", "4MB")),
+        ("fallback_application_name=x&options=-c%20geqo%3Doff", (PROJECT_SLUG, "off", "4MB")),
         ("options=-c geqo=off --work_mem=1234kB&application_name=x", ("x", "off", "1234kB")),
     ],
 )

@@ -14,8 +14,10 @@ from app.setting_types import DatabaseURL, OptionalURL, Origins, PoolRecycle, Sc
 # fmt: off
 PROJECT_NAME: str = "{{ cookiecutter.project_name | in_quotes }}"
 DESCRIPTION: str = "{{ cookiecutter.description | in_quotes }}"
+PROJECT_SLUG: str = "{{ cookiecutter.project_slug }}"
 DATABASE_SCHEMA: str = "{{ cookiecutter.database_schema | in_quotes }}"
 # fmt: on
+NAME_LENGTH = 46
 OTHERS = {  # than DATABASE_URL, that name a database or the way to it
     **dict.fromkeys(("database_owner_url", "database_direct_url", "database_replica_url")),
     "database_pgbouncer": False,
@@ -53,6 +55,12 @@ class Settings(BaseSettings):
     database_lock_timeout: float = Field(5, ge=0, le=86_400)
     database_idle_transaction_timeout: float = Field(30, ge=0, le=86_400)
 
+    # Seconds after which there is a line in the log. 0: none.
+    database_statement_warning: float = Field(1, ge=0, le=86_400)
+    database_idle_transaction_warning: float = Field(2, ge=0, le=86_400)
+    # In pg_stat_activity, followed by what the connection is for. PostgreSQL keeps 63 characters of both.
+    database_application_name: str = Field(PROJECT_SLUG[:NAME_LENGTH], max_length=NAME_LENGTH)
+
     # A worker holds at most pool size + max overflow connections to write, and read pool size to read.
     database_pool_size: int = Field({{ cookiecutter.pool_size | int }}, ge=1, le=10_000)
     database_max_overflow: int = Field({{ cookiecutter.max_overflow | int }}, ge=0, le=10_000)
@@ -73,14 +81,16 @@ class Settings(BaseSettings):
         url = self.database_url
         return f"{url.host or url.query.get('host', '')}{f':{url.port}' if url.port else ''}/{url.database}"
 
-    def for_script(self) -> Self:
+    def for_script(self, purpose: str = "script") -> Self:
         """Return the settings of a script: straight to the primary, without time limits.
 
         With PgBouncer and without DATABASE_DIRECT_URL the time limits stay: the role has them.
         """
-        timeouts = ("statement_timeout", "lock_timeout", "idle_transaction_timeout")
-        changes: dict[str, object] = {f"database_{name}": 0 for name in timeouts}
+        limits = ["statement_timeout", "lock_timeout", "idle_transaction_timeout"]
+        limits += ["statement_warning", "idle_transaction_warning"]
+        changes: dict[str, object] = {f"database_{name}": 0 for name in limits}
         changes |= {"database_replica_url": None, "database_owner_url": None}
+        changes["database_application_name"] = f"{self.database_application_name} {purpose}"
         if self.database_direct_url:
             changes |= {"database_url": self.database_direct_url, "database_pgbouncer": False}
         return self.model_copy(update=changes)
@@ -91,7 +101,7 @@ class Settings(BaseSettings):
         changes: dict[str, object] = {"database_lock_timeout": self.database_lock_timeout}
         if self.database_owner_url:
             changes |= {"database_url": self.database_owner_url, "database_pgbouncer": False}
-        return self.for_script().model_copy(update=changes)
+        return self.for_script("migrations").model_copy(update=changes)
 
 
 @cache

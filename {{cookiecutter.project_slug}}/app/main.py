@@ -1,6 +1,5 @@
 """The application: its lifespan and its routers."""
 
-import gc
 import os
 from asyncio import create_task, wait
 from collections.abc import AsyncGenerator
@@ -28,13 +27,12 @@ async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         await sessionmanager.close()
 
 
-# Python looks for reference cycles after every 700 new objects, several times in a request, and finds next to
-# none. That took a fifth of a worker's time.
-gc.set_threshold(10_000)
-
-TELEMETRY: TelemetryConfig = {"auto_configure": True}  # as the variables OTEL_* say
-# Without them, FastAPI would ask in each request whether telemetry is on.
-NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+# Without the variables OTEL_*, FastAPI would ask in each request whether telemetry is on.
+TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+if any(name.startswith("OTEL_") for name in os.environ):
+    TELEMETRY = {"auto_configure": True}
+    # Seconds for an export, also of the last one, when the service ends: the collector may be away.
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
 
 settings = get_settings()
 configure_logging(settings.log_level)
@@ -42,7 +40,7 @@ app = FastAPI(
     title=PROJECT_NAME,
     description=DESCRIPTION,
     lifespan=lifespan,
-    telemetry=TELEMETRY if any(name.startswith("OTEL_") for name in os.environ) else NO_TELEMETRY,
+    telemetry=TELEMETRY,
     openapi_url="/openapi.json" if settings.docs else None,
     redirect_slashes=False,  # a redirect would name the host that the client sent, and perhaps http
     responses=problems(422, 500, 503),

@@ -189,7 +189,7 @@ async def run(settings: Settings, administrator: URL) -> None:
         asyncpg.PostgresError: PostgreSQL refuses a statement; nothing is changed.
         DBAPIError: the server cannot be reached.
     """
-    arguments = connect_args(settings.for_script().model_copy(update={"database_url": administrator}))
+    arguments = connect_args(settings.for_script("roles").model_copy(update={"database_url": administrator}))
     engine = create_async_engine(DRIVER, connect_args=arguments, poolclass=NullPool)
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()

@@ -18,7 +18,7 @@ from httpx2 import AsyncClient
 from sqlalchemy import URL, NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.config import get_settings
+from app.config import PROJECT_SLUG, get_settings
 from app.db.connect_args import connect_args
 from dev.postgres import free_port
 from service.tools import answers, on_server, run, served, text_of, wait_for
@@ -179,6 +179,17 @@ async def test_raw_sql_has_the_schema_and_the_timeouts_of_the_settings(services:
         async with engine.connect() as connection:
             assert await connection.scalar(text("SELECT current_schema()")) == service.schema
             assert await connection.scalar(text("SHOW statement_timeout")) == "7s"
+
+
+async def test_reads_and_writes_have_one_name_which_pgbouncer_passes_on(services: list[Service]) -> None:
+    of_service = f"usename = '{services[0].url.username}' AND pid != pg_backend_pid()"
+    names = f"SELECT string_agg(DISTINCT application_name, ',') FROM pg_stat_activity WHERE {of_service}"
+    with served(**services[0].environment) as server:
+        async with AsyncClient(base_url=server.url) as client:
+            for _ in range(3):
+                assert (await client.get("/users")).status_code == 200
+                assert (await client.post("/test/unit")).status_code == 200
+        assert await on_server(services[0].direct_url, names) == PROJECT_SLUG
 
 
 async def test_a_role_without_the_settings_is_warned_of(services: list[Service]) -> None:

@@ -6,10 +6,12 @@ Elsewhere: `async with sessionmanager.session() as session:`.
 
 from app.db.base import Base, import_models
 from app.db.dependencies import ReadSessionDep, SessionDep, get_db, get_read_db
+from app.db.driver import driver_connection, own_connection
 from app.db.errors import SessionError, UnitOfWorkOpenError
 from app.db.pool import answers_aside
 from app.db.sessions import DatabaseSessionManager, sessionmanager
 from app.db.startup import check_server
+from app.db.telemetry import origin
 
 __all__ = [
     "Base",
@@ -20,8 +22,11 @@ __all__ = [
     "UnitOfWorkOpenError",
     "answers_aside",
     "check_server",
+    "driver_connection",
     "get_db",
     "get_read_db",
     "import_models",
+    "origin",
+    "own_connection",
     "sessionmanager",
 ]

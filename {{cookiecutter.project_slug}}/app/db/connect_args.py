@@ -16,6 +16,7 @@ from sqlalchemy import URL
 from app.config import Settings
 from app.database_url import OF_DRIVER
 from app.db.connection import KEEP_ALIVE, Connection, connect
+from app.db.telemetry import Limits
 
 DRIVER = "postgresql+asyncpg://"
 FILES = ("sslrootcert", "sslcert", "sslkey")  # of TLS, in a URL
@@ -60,10 +61,14 @@ def of_url(url: URL, settings: Settings, *, read_only: bool = False, primary: bo
     if read_only and wanted in OF_READS and (wanted != "prefer-standby" or not primary):
         query["target_session_attrs"] = OF_READS[wanted]
     times = {name: int(value) for name, value in query.items() if name.startswith("keepalives")}
+    own = {"keep_alive": KEEP_ALIVE | times, "limits": Limits.of(settings)}
+    # PgBouncer would send a SET where reads and writes take turns on a connection.
+    purpose = " reads" if read_only and not settings.database_pgbouncer else ""
+    query.setdefault("application_name", settings.database_application_name + purpose)
     return {
         "urls": [url_of(url, query, host, port) for host, port in zip(hosts, ports, strict=True)],
         "retry_for": float(query.get("connect_timeout", 0)) or settings.database_connect_timeout,
-        "connection_class": type("Connection", (Connection,), {"keep_alive": KEEP_ALIVE | times}),
+        "connection_class": type("Connection", (Connection,), own),
         "tls": partial(tls, *map(query.get, FILES), passfile=query.get("passfile")),
     }
 

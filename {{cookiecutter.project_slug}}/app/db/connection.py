@@ -17,7 +17,7 @@ import stamina
 import stamina.instrumentation
 from sqlalchemy.exc import DBAPIError
 
-from app.db.telemetry import span_of
+from app.db.telemetry import Limits, Watch
 
 stamina.instrumentation.set_on_retry_hooks([])  # no log line for each attempt
 # The server is away: refused, shutting down or starting, lost while the connection was made, no slot.
@@ -30,11 +30,7 @@ AWAY = (
 )
 NO_TLS = "rejected SSL upgrade"  # asyncpg's words. It has no class for this error
 # What a URL may change: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
-KEEP_ALIVE = {
-    "keepalives_idle": 60,
-    "keepalives_interval": 10,
-    "keepalives_count": 6,
-}  # seconds, seconds, times
+KEEP_ALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}  # seconds; times
 OPTIONS = {
     "keepalives_idle": "TCP_KEEPIDLE",
     "keepalives_interval": "TCP_KEEPINTVL",
@@ -47,11 +43,13 @@ class Connection(asyncpg.Connection):
 
     stands_in_until = math.inf  # a connection to the primary, while the replica is away: see replica.py
     keep_alive: Mapping[str, int] = KEEP_ALIVE
+    limits = Limits()
 
     def __init__(self, protocol: Any, transport: asyncio.Transport, *args: Any) -> None:
         super().__init__(protocol, transport, *args)
         self.peer = transport.get_extra_info("peername")
         self.socket = transport.get_extra_info("socket")
+        self.watch = Watch(self.limits, self.is_in_transaction)
         keep_alive(self.socket, self.keep_alive)
 
     def hang_up(self) -> None:
@@ -61,7 +59,7 @@ class Connection(asyncpg.Connection):
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 as asyncpg has it
         """Execute BEGIN, COMMIT or ROLLBACK: SQLAlchemy executes nothing else this way."""
-        with span_of(query):
+        with self.watch.statement(query):
             status: str = await self._answered(super().execute(query, *args, timeout=timeout))
         if query == "COMMIT;" and status != "COMMIT":  # asyncpg and SQLAlchemy take this for a success
             raise asyncpg.InFailedSQLTransactionError(

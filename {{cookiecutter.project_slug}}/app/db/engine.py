@@ -13,7 +13,7 @@ from app.db.connect_args import DRIVER, connect_args, of_url
 from app.db.errors import ReadOnlySessionError, SessionError, SharedSessionError, TransactionNeededError
 from app.db.pool import FairPool
 from app.db.replica import Fallback
-from app.db.telemetry import trace_statements, tracing
+from app.db.telemetry import watch_statements
 
 # What PostgreSQL refuses on a connection that reads: https://www.postgresql.org/docs/current/errcodes-appendix.html
 READ_ONLY = "25006"
@@ -56,8 +56,7 @@ def create_engine(settings: Settings, *, read_only: bool = False) -> AsyncEngine
     )
     if replica and settings.database_replica_fallback:
         Fallback(engine, of_url(settings.database_url, settings, read_only=True))
-    if tracing():
-        trace_statements(engine.sync_engine)
+    watch_statements(engine.sync_engine)
     if isinstance(engine.pool, FairPool):
         engine.pool.report()
     return engine

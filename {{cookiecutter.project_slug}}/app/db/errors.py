@@ -29,6 +29,10 @@ class OtherLoopError(SessionError):
     """Another event loop uses this session manager. Give each loop a DatabaseSessionManager of its own."""
 
 
+class DirectURLNeededError(SessionError):
+    """PgBouncer keeps no connection for anybody. Set DATABASE_DIRECT_URL to a URL of the server itself."""
+
+
 class JoinedBlockError(SessionError):
     """This session() block is inside another one, so it cannot commit or roll back.
 
@@ -68,7 +72,7 @@ class ChangedObjectError(ReadOnlySessionError):
 
 
 class TransactionNeededError(SessionError):
-    """A read session has no transaction, and stream(), yield_per and begin_nested() need one.
+    """A read session has no transaction. stream(), yield_per, begin_nested() and COPY need one.
 
     Take SessionDep in a route, and sessionmanager.session() elsewhere.
     """

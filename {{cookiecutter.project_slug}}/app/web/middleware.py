@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings
-from app.db import UnitOfWorkOpenError, sessionmanager
+from app.db import UnitOfWorkOpenError, origin, sessionmanager
 from app.web.causes import cause_of
 from app.web.problems import DETAIL, problem
 
@@ -47,6 +47,7 @@ class RequestGuard:
             await self.app(scope, receive, send)
             return
         started, task = False, current_task()
+        origin.set(f"{scope.get('method', 'WEBSOCKET')} {scope['path']}: ")
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
