@@ -103,7 +103,7 @@ def test_the_python_passes_unrendered(environment: dict[str, str], tmp_path: Pat
 
 def test_the_benchmarks_are_typed_and_their_contenders_right(bake: Bake, environment: dict[str, str]) -> None:
     project = bake().path
-    libraries = ["matplotlib", "psutil", "trustme", "types-psutil"]
+    libraries = ["fastcrud", "matplotlib", "psutil", "trustme", "types-psutil"]
     typed = ["mypy", "--config-file", "pyproject.toml", "--explicit-package-bases"]
     run(
         [

@@ -4,14 +4,16 @@ import asyncio
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -23,25 +25,44 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Respons
 from fastapi.sse import EventSourceResponse
 from httpx2 import ASGITransport, AsyncClient, TransportError
 from sqlalchemy import URL, Connection, NullPool, event, func, insert, select, text
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from starlette.middleware.base import RequestResponseEndpoint
 from websockets.asyncio.client import connect
 
 from app.config import Settings, get_settings
-from app.db import DatabaseSessionManager, ReadSessionDep, SessionDep, sessionmanager
+from app.db import (
+    DatabaseSessionManager,
+    ReadSessionDep,
+    SessionDep,
+    SessionError,
+    UnitOfWorkOpenError,
+    driver_connection,
+    sessionmanager,
+)
 from app.db.connect_args import DRIVER, connect_args, quoted
 from app.main import lifespan
 from app.users.models import User
 from migrations import roles
 from service.libraries.tools import Own, client_of, new_app, owner, stored
+from service.migrating import COPIED
 from service.recipes import EXAMPLES, PAGE, run_examples
 from service.routes import open_now
-from service.tools import PROJECT, Server, eventually, on_server, serving, text_of, wait_for
+from service.tenants import (
+    LANDLORD,
+    TENANTS,
+    WHOSE,
+    Parcel,
+    TenantSession,
+    interleaved,
+    make_parcels,
+    send,
+)
+from service.tools import PROJECT, Server, eventually, on_server, proxied, serving, text_of, wait_for
 
 HERE = [
-    "model", "after-the-commit", "outbox", "try-again", "who-asks", "copy", "listen", "events", "middleware",
-    "documents", "row-level-security", "tenants",
+    "model", "after-the-commit", "outbox", "try-again", "who-asks", "hot-read", "copy", "listen", "events",
+    "middleware", "documents", "row-level-security", "tenants",
 ]  # fmt: skip
 ELSEWHERE = ["taskiq", "celery", "factory"]  # in libraries/
 events: list[tuple[str, list[str]]] = []  # what the functions of the owner did, and what was stored then
@@ -126,7 +147,7 @@ async def refused_at_commit(state: str) -> AsyncGenerator[None]:
 
 
 async def test_every_example_is_tested() -> None:
-    assert set(EXAMPLES) == {*HERE, "policy", *ELSEWHERE}
+    assert set(EXAMPLES) == {*HERE, "policy", "migrate-tenants", *ELSEWHERE}
 
 
 # After the commit
@@ -329,6 +350,33 @@ async def test_what_the_page_warns_of_and_what_the_log_says(
         assert await emails() == ["ada@example.com"]
 
 
+# A hot read
+
+
+async def test_a_hot_read_is_one_round_trip_and_holds_nothing(
+    database: DatabaseSessionManager, client: AsyncClient
+) -> None:
+    await accounts(database, 7)
+    expected = {"id": 1, "email": "0@example.com", "balance": 7}
+    async with proxied(get_settings().database_url) as proxy:
+        await database.close()
+        database.init_db(get_settings().model_copy(update={"database_url": proxy.url}))
+        for _ in range(2):
+            before = proxy.round_trips
+            assert (await client.get("/accounts/1")).json() == expected
+        assert proxy.round_trips - before == 1
+        assert (await client.get("/accounts/2")).status_code == 404
+        assert open_now() == {"sessions": 0, "connections": 0}
+        await database.close()
+    database.init_db(get_settings())  # the fixture closes it
+
+
+async def test_a_hot_read_cannot_write(database: DatabaseSessionManager) -> None:
+    with pytest.raises(SessionError, match="cannot write"):
+        async with database.read_engine.connect() as connection:
+            await connection.execute(insert(recipes.Account).values(email="x"))
+
+
 # COPY
 
 
@@ -377,7 +425,7 @@ async def test_an_error_of_copy_undoes_the_unit_of_work(database: DatabaseSessio
     assert await emails() == []
     with pytest.raises(asyncpg.NotNullViolationError):  # of the balance: a default of the model alone
         async with database.session() as session:
-            driver = await recipes.driver_connection(session)
+            driver = await driver_connection(session)
             schema = recipes.Account.metadata.schema
             await driver.copy_records_to_table(
                 "accounts", schema_name=schema, columns=["email"], records=[("x",)]
@@ -665,45 +713,174 @@ async def test_the_owner_sees_everything_unless_the_policy_is_forced(documents: 
 # A schema for each tenant
 
 
+ACME, GLOBEX = TENANTS.values()
+USERS = text("SELECT array_agg(email) FROM users")
+
+
 @pytest.fixture
-async def tenants(two_roles: TwoRoles) -> list[str]:
-    """Migrate the schemas of two tenants, and the configured one, with the command of the page."""
-    [command] = re.findall(r"<!-- commands: tenants -->\n```shell\n(.*?)```\n", PAGE, re.DOTALL)
-    command = command.replace("uv run ", f"{sys.executable} -m ")
-    for each in (f"{sys.executable} -m alembic upgrade head", command, command):
-        environment = os.environ | two_roles.environment
-        subprocess.run(["sh", "-e", "-c", each], cwd=PROJECT, env=environment, check=True, timeout=120)
-    return ["acme", "globex"]
+def migrated(two_roles: TwoRoles, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the commands of the page in a copy of the project that has its files."""
+    for part in COPIED:
+        copy = shutil.copytree if (PROJECT / part).is_dir() else shutil.copy
+        copy(PROJECT / part, tmp_path / part)
+    (tmp_path / "app" / "tenants.py").write_text(EXAMPLES["tenants"], encoding="utf-8")
+    (tmp_path / "migrations" / "tenants.py").write_text(EXAMPLES["migrate-tenants"], encoding="utf-8")
+    [commands] = re.findall(r"<!-- commands: tenants -->\n```shell\n(.*?)```\n", PAGE, re.DOTALL)
+    commands = re.sub(r"uv run (python -m )?", f"{sys.executable} -m ", commands)
+
+    def migrate(**environment: str) -> subprocess.CompletedProcess[str]:
+        variables = os.environ | two_roles.environment | environment
+        return subprocess.run(
+            ["sh", "-e", "-c", commands], cwd=tmp_path, env=variables,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    return migrate
 
 
-async def test_no_tenant_sees_rows_of_another(tenants: list[str]) -> None:
-    users = text("SELECT array_agg(email) FROM users")
+async def has_users(settings: TwoRoles, schema: str) -> bool:
+    async with settings.owner() as connection:
+        return bool(await connection.scalar(text("SELECT to_regclass(:name)"), {"name": f"{schema}.users"}))
 
-    async def use(tenant: str, number: int) -> None:
+
+async def test_the_owner_migrates_all_tenants_and_the_service_may_use_them(
+    migrated: Callable[..., subprocess.CompletedProcess[str]], two_roles: TwoRoles
+) -> None:
+    async with two_roles.owner() as connection:
+        await connection.execute(text(f"CREATE SCHEMA {ACME}"))
+        await connection.execute(text(f"CREATE TABLE {ACME}.users (id int)"))
+    done = migrated()
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"Not migrated: {ACME}")
+    assert done.stdout.startswith(f"{ACME}: ")
+    assert 'relation "users" already exists' in done.stdout
+    assert await has_users(two_roles, GLOBEX)
+    async with two_roles.owner() as connection:
+        await connection.execute(text(f"DROP TABLE {ACME}.users"))
+    done = migrated()  # the other one is up to date
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    for tenant in (ACME, GLOBEX):
         async with recipes.tenant_session(tenant) as session:
-            session.add(User(email=f"{number}@{tenant}.example"))
-        await asyncio.sleep(0)
-        async with recipes.tenant_session(tenant) as session:
-            for found in (list(await session.scalars(select(User.email))), await session.scalar(users)):
-                assert f"{number}@{tenant}.example" in (found or [])
-                assert [email for email in found or [] if tenant not in email] == []
-
-    await asyncio.gather(*(use(tenants[number % 2], number) for number in range(100)))
-    async with sessionmanager.session() as session:
-        assert await session.scalar(users) is None
-        assert list(await session.scalars(select(User.email))) == []
-    async with sessionmanager.read_session() as session:
-        assert await session.scalar(users) is None
-
-
-async def test_a_block_for_a_tenant_that_raises_has_written_nothing(tenants: list[str]) -> None:
-    with pytest.raises(RuntimeError):
-        async with recipes.tenant_session("acme") as session:
-            session.add(User(email="ada@example.com"))
+            session.add(User(email=f"ada@{tenant}.example"))
             await session.flush()
+            assert list(await session.scalars(select(User.email))) == await session.scalar(USERS)
+            assert await session.scalar(USERS) == [f"ada@{tenant}.example"]
+    async with sessionmanager.session() as session:
+        assert await session.scalar(USERS) is None
+
+
+@pytest.fixture
+async def parcels(two_roles: TwoRoles) -> None:
+    async with two_roles.owner() as connection:
+        await make_parcels(connection, TENANTS.values())
+
+
+async def test_no_tenant_sees_rows_of_another_in_2_000_interleaved_requests(parcels: None) -> None:
+    statuses = {(tenant, "200"): 1_000 for tenant in TENANTS.values()}
+    rows = {(whose, whose): 1_001 for whose in TENANTS.values()} | {(LANDLORD, LANDLORD): 200}
+    assert await interleaved(2_000) == statuses | rows
+
+
+async def test_a_route_takes_the_session_of_a_tenant_by_its_host(parcels: None) -> None:
+    router = APIRouter()
+
+    @router.get("/reader-first")
+    async def reader_first(reader: ReadSessionDep, session: TenantSession) -> list[str]:
+        return list(await reader.scalars(WHOSE))
+
+    @router.get("/reader-last")
+    async def reader_last(session: TenantSession, reader: ReadSessionDep) -> list[str]:
+        return await send(ACME, reader)
+
+    @router.get("/writer-first")
+    async def writer_first(writer: SessionDep, session: TenantSession) -> None:
+        raise AssertionError
+
+    @router.get("/writer-last")
+    async def writer_last(session: TenantSession, writer: SessionDep) -> None:
+        raise AssertionError
+
+    async with client_of(application(router)) as client:
+        answers = {
+            path: await client.get(f"http://acme.example.com/{path}")
+            for path in ("reader-first", "reader-last", "writer-first", "writer-last")
+        }
+        assert (await client.get("http://initech.example.com/reader-last")).status_code == 404
+    assert answers["reader-first"].json() == [LANDLORD]
+    assert answers["reader-last"].json() == [ACME] * 3
+    assert [answers[path].status_code for path in ("writer-first", "writer-last")] == [500, 500]
+
+
+async def test_a_block_inside_that_of_a_tenant_joins_it_or_is_an_error(parcels: None) -> None:
+    seen: list[str] = []
+
+    async def publish_parcel() -> None:
+        seen.append("published")
+
+    async with recipes.tenant_session(ACME) as outer:
+        await send(ACME, outer)
+        same = partial(recipes.tenant_session, ACME)
+        for block in (sessionmanager.session, sessionmanager.read_session, same):
+            async with block() as session:
+                assert session is outer
+        with pytest.raises(RuntimeError, match=f"Close the block before you open one of {GLOBEX}"):
+            async with recipes.tenant_session(GLOBEX):
+                pass
+        with pytest.raises(UnitOfWorkOpenError):
+            await sessionmanager.run(partial(send, GLOBEX))
+        sessionmanager.on_commit(publish_parcel)
+        assert await send(ACME, outer, commit=True) == [ACME] * 3
+        async with asyncio.TaskGroup() as tasks:
+            other = tasks.create_task(landlords())
+        assert (other.result(), seen) == ([LANDLORD], [])
+    assert seen == ["published"]
+    async with sessionmanager.session():
+        with pytest.raises(RuntimeError, match=f"Close the block before you open one of {ACME}"):
+            async with recipes.tenant_session(ACME):
+                pass
+
+
+async def landlords() -> list[str]:
+    async with sessionmanager.session() as session:
+        return list(await session.scalars(WHOSE))
+
+
+async def test_sql_text_finds_nothing_of_the_configured_schema(
+    parcels: None, two_roles: TwoRoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = get_settings().database_schema
+    async with two_roles.owner() as connection:
+        await connection.execute(text(f"DROP TABLE {ACME}.parcels"))
+    for extensions in (["public"], ["public", configured]):  # the second as with DATABASE_SCHEMA=public
+        settings = get_settings().model_copy(update={"database_extension_schemas": extensions})
+        monkeypatch.setitem(names, "get_settings", lambda settings=settings: settings)
+        for query in (WHOSE, select(Parcel.owner)):
+            with pytest.raises(DBAPIError, match="does not exist"):
+                async with recipes.tenant_session(ACME) as session:
+                    await session.execute(query)
+    assert await landlords() == [LANDLORD]
+
+
+async def test_a_block_for_a_tenant_that_raises_has_written_nothing(parcels: None) -> None:
+    with pytest.raises(RuntimeError):
+        async with recipes.tenant_session(ACME) as session:
+            assert await send(ACME, session) == [ACME] * 3
             raise RuntimeError
-    async with recipes.tenant_session("acme") as session:
-        assert list(await session.scalars(select(User.email))) == []
-        await session.commit()
-        with pytest.raises(InvalidRequestError):
-            await session.scalars(select(User.email))
+    async with recipes.tenant_session(ACME) as session:
+        assert list(await session.scalars(WHOSE)) == []
+
+
+async def test_a_read_of_a_tenant_is_four_round_trips(
+    parcels: None, two_roles: TwoRoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = DatabaseSessionManager()
+    monkeypatch.setitem(names, "sessionmanager", through)
+    async with proxied(two_roles.settings.database_url) as proxy:
+        through.init_db(two_roles.settings.model_copy(update={"database_url": proxy.url}))
+        counts = []
+        for _ in range(3):
+            before = proxy.round_trips
+            async with recipes.tenant_session(ACME) as session:
+                assert await session.get(Parcel, 1) is None
+            counts.append(proxy.round_trips - before)
+        await through.close()
+    assert counts[1:] == [4, 4]

@@ -11,8 +11,10 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 from dotenv import load_dotenv
 
@@ -37,6 +39,9 @@ def main(arguments: list[str]) -> int:
     named = os.environ.get("DATABASE_URL")
     if arguments[:1] == ["reset"]:
         return reset(arguments[1:], named=bool(named))
+    serves = not arguments or arguments[0].startswith("-")
+    if serves:
+        Thread(target=import_early, daemon=True).start()
     with nullcontext(named) if named else running_postgres(HOME) as url:
         if not named:
             os.environ |= {
@@ -45,7 +50,7 @@ def main(arguments: list[str]) -> int:
                 "DATABASE_PGBOUNCER": "0",
             }
             set_urls(HOME, url)
-        if arguments and not arguments[0].startswith("-"):
+        if not serves:
             if named:
                 say_where()
             return run(arguments)
@@ -53,6 +58,12 @@ def main(arguments: list[str]) -> int:
 
         serve(arguments, named=bool(named))
     return 0
+
+
+def import_early() -> None:
+    """Import what serves, while PostgreSQL starts. An error is raised by the import that comes later."""
+    with suppress(BaseException):
+        import_module("dev.serve")
 
 
 def say_where() -> None:
