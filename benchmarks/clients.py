@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from benchmarks.load import Load
 
+PATIENCE = 10  # seconds after the end: what is not answered then has failed
+
 
 async def keep_asking(url: str, path: Callable[[], str], clients: int, seconds: float) -> Load:
     """Let so many clients ask for so many seconds, each again when it has its answer."""
@@ -22,14 +24,19 @@ async def keep_asking(url: str, path: Callable[[], str], clients: int, seconds: 
     begin = time.monotonic()
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while time.monotonic() < begin + seconds:
-            sent = time.monotonic()
-            writer.write(f"GET {path()} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-            head = await reader.readuntil(b"\r\n\r\n")
-            if length := re.search(rb"content-length: (\d+)", head, re.IGNORECASE):
-                await reader.readexactly(int(length[1]))
+        sent = begin
+        try:
+            async with asyncio.timeout(seconds + PATIENCE):
+                while time.monotonic() < begin + seconds:
+                    sent = time.monotonic()
+                    writer.write(f"GET {path()} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    if length := re.search(rb"content-length: (\d+)", head, re.IGNORECASE):
+                        await reader.readexactly(int(length[1]))
+                    times.append((time.monotonic() - sent) * 1000)
+                    statuses[int(head.split()[1])] += 1
+        except TimeoutError:
             times.append((time.monotonic() - sent) * 1000)
-            statuses[int(head.split()[1])] += 1
         writer.close()
 
     await asyncio.gather(*(client(*stream) for stream in streams))

@@ -1,7 +1,7 @@
 -- wrk's side of a load: read users at random, or create them; count the answers; report as JSON.
--- wrk -s load.lua URL -- read ROWS | write STAMP
+-- wrk -s load.lua URL -- /users/%d ROWS | /users STAMP
 
-local kind, argument
+local path, argument
 created, ok, unavailable, failed = 0, 0, 0, 0
 local main
 
@@ -10,16 +10,16 @@ function setup(thread)
 end
 
 function init(arguments)
-  kind, argument = arguments[1], arguments[2]
+  path, argument = arguments[1], arguments[2]
 end
 
 function request()
-  if kind == "read" then
-    return wrk.format("GET", "/users/" .. math.random(tonumber(argument)))
+  if path:find("%d", 1, true) then
+    return wrk.format("GET", path:format(math.random(tonumber(argument))))
   end
   created = created + 1
   local body = string.format('{"email": "%s.%d@example.com"}', argument, created)
-  return wrk.format("POST", "/users", { ["Content-Type"] = "application/json" }, body)
+  return wrk.format("POST", path, { ["Content-Type"] = "application/json" }, body)
 end
 
 function response(status)

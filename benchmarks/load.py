@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 WRK = shutil.which("wrk")
 CLIENTS = "32"
 USERS = "1000"  # that database.fill makes
+READS = {"read": "/users/%d"}  # the path of each kind of read, with a user's number
 LOCUST = ["uv", "tool", "run", "locust>=2.43,<3"]
 
 
@@ -33,16 +34,16 @@ class Load:
 
 
 def load(url: str, kind: str, *, seconds: float) -> Load:
-    """Read users at random (`kind` is read), or create users (write), for so many seconds."""
-    argument = USERS if kind == "read" else secrets.token_hex(8)
+    """Read users at random (`kind` is one of READS), or create users (write), for so many whole seconds."""
+    path, argument = (READS[kind], USERS) if kind in READS else ("/users", secrets.token_hex(8))
     if WRK is None:
-        return with_locust(url, kind, argument, seconds)
-    options = ["--threads", "1", "--connections", CLIENTS, "--duration", f"{seconds:.0f}s"]
+        return with_locust(url, path, argument, seconds)
+    options = ["--threads", "1", "--connections", CLIENTS, "--duration", whole(seconds)]
     options += ["--timeout", "60s", "--script", str(HERE / "load.lua")]
-    return Load(**json.loads(output_of([WRK, *options, url, "--", kind, argument]).splitlines()[-1]))
+    return Load(**json.loads(output_of([WRK, *options, url, "--", path, argument]).splitlines()[-1]))
 
 
-def with_locust(url: str, kind: str, argument: str, seconds: float) -> Load:
+def with_locust(url: str, path: str, argument: str, seconds: float) -> Load:
     """Do the same without wrk. It takes more of its core, so the fastest contenders are not told apart."""
     options = [
         "--headless",
@@ -53,8 +54,13 @@ def with_locust(url: str, kind: str, argument: str, seconds: float) -> Load:
         "--spawn-rate",
         CLIENTS,
     ]
-    options += ["--run-time", f"{seconds:.0f}s", "--host", url, "--locustfile", str(HERE / "locustfile.py")]
-    return Load(**json.loads(output_of([*LOCUST, *options], KIND=kind, ARGUMENT=argument)))
+    options += ["--run-time", whole(seconds), "--host", url, "--locustfile", str(HERE / "locustfile.py")]
+    return Load(**json.loads(output_of([*LOCUST, *options], ROUTE=path, ARGUMENT=argument)))
+
+
+def whole(seconds: float) -> str:
+    """Return a duration as wrk and Locust take it: a second or more."""
+    return f"{max(1, round(seconds))}s"
 
 
 def output_of(command: list[str], **environment: str) -> str:

@@ -1,4 +1,4 @@
-"""Locust's side of a load: what load.lua is for wrk. KIND and ARGUMENT are what wrk gets after `--`."""
+"""Locust's side of a load: what load.lua is for wrk. ROUTE and ARGUMENT are what wrk gets after `--`."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 from locust import FastHttpUser, events, task
 from locust.env import Environment
 
-KIND, ARGUMENT = os.environ["KIND"], os.environ["ARGUMENT"]
+ROUTE, ARGUMENT = os.environ["ROUTE"], os.environ["ARGUMENT"]
 numbers = count(1)
 statuses: Counter[str] = Counter()
 
@@ -21,12 +21,10 @@ class Client(FastHttpUser):
     @task
     def send(self) -> None:
         """Read a user, or create one."""
-        if KIND == "read":
-            self.client.get(f"/users/{randint(1, int(ARGUMENT))}", name="read")
+        if "%d" in ROUTE:
+            self.client.get(ROUTE % randint(1, int(ARGUMENT)), name="read")
         else:
-            self.client.post(
-                "/users", json={"email": f"{ARGUMENT}.{next(numbers)}@example.com"}, name="write"
-            )
+            self.client.post(ROUTE, json={"email": f"{ARGUMENT}.{next(numbers)}@example.com"}, name="write")
 
 
 @events.request.add_listener

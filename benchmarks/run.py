@@ -20,13 +20,13 @@ from benchmarks.measures import (
     throughput,
     tls,
 )
-from benchmarks.report import HERE, Section, machine, summary
+from benchmarks.report import Section, document, write
 
 MEASURES: dict[str, Callable[[Effort], Section]] = {
     "check": check.measure,
-    "round_trips": round_trips.measure,
     "throughput": throughput.measure,
     "latency": latency.measure,
+    "round_trips": round_trips.measure,
     "memory": memory.measure,
     "pools": pools.measure,
     "scaling": scaling.measure,
@@ -56,17 +56,11 @@ def main() -> None:
             begin = time.monotonic()
             sections.append(MEASURES[name](effort))
             print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
-        parts = [
-            "# Results",
-            machine(),
-            summary(sections),
-            *(section.markdown() for section in sections),
-        ]
-    text = "\n\n".join(parts) + "\n"
+        text = document(sections)
     if arguments.measures:
         print(text)
     else:
-        (HERE / "RESULTS.md").write_text(text)
+        write(text)
 
 
 if __name__ == "__main__":

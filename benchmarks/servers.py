@@ -15,12 +15,19 @@ from psutil import Process
 
 PROJECT = Path.cwd()  # the rendered one: __main__.py starts the measures there
 PYTHON = PROJECT / ".venv" / "bin" / "python"
+NAMES = {
+    "service": "the rendered service",
+    "s3rius": "s3rius 6.1.2",
+    "rafsaf": "rafsaf",
+    "benavlabs": "benavlabs 0.19.0",
+    "fullstack": "FastAPI's full-stack 0.10.0",
+    "article": "the article",
+    "driver": "FastAPI + asyncpg",
+    "framework": "FastAPI, no database",
+}
+PEERS = ["s3rius", "rafsaf", "benavlabs", "fullstack"]
 CONTENDERS = {
-    "service": "app.main:app",
-    "article": "benchmarks.contenders.article:app",
-    "usual": "benchmarks.contenders.usual:app",
-    "driver": "benchmarks.contenders.driver:app",
-    "framework": "benchmarks.contenders.framework:app",
+    name: "app.main:app" if name == "service" else f"benchmarks.contenders.{name}:app" for name in NAMES
 }
 PLAIN = {"plain": "benchmarks.contenders.plain:app"}  # no contender: it is the service
 FLAGS = ["--host", "127.0.0.1", "--no-access-log", "--log-level", "error"]
@@ -62,7 +69,11 @@ def serving(contender: str, *options: str, cores: str = "0", **environment: str)
         yield Server(url, process.pid)
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # its requests wait for each other
+            process.kill()
+            process.wait()
 
 
 def wait_until_up(url: str, seconds: float = 30) -> None:

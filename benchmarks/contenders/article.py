@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException
-from sqlalchemy import delete, text
+from fastapi import Depends, FastAPI
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import (
 from app.config import get_settings
 from app.users.models import User
 from app.users.schemas import UserCreate, UserPublic
+from benchmarks.contenders.application import application
 from benchmarks.contenders.routes import reading
 
 
@@ -87,14 +88,4 @@ async def create_user(data: UserCreate, session: SessionDep) -> UserPublic:
     return public
 
 
-@router.delete("/users/{user_id}", status_code=204)
-async def delete_user(user_id: int, session: SessionDep) -> None:
-    """Delete a user."""
-    deleted = await session.scalar(delete(User).where(User.id == user_id).returning(User.id))
-    if deleted is None:
-        raise HTTPException(404)
-    await session.commit()
-
-
-app = FastAPI(lifespan=lifespan)
-app.include_router(router)
+app = application(router, lifespan)

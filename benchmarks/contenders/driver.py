@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, HTTPException
 from app.config import get_settings
 from app.users.schemas import UserCreate, UserPublic
 from app.web import Page
+from benchmarks.contenders.application import application
 
 settings = get_settings()
 COLUMNS = "id, email, full_name, created_at"
@@ -21,7 +22,7 @@ async def keep(_connection: asyncpg.Connection) -> None:
 
 
 @asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open and close the pool."""
     async with asyncpg.create_pool(
         os.environ["DATABASE_URL"],
@@ -67,5 +68,4 @@ async def delete_user(user_id: int) -> None:
         raise HTTPException(404)
 
 
-app = FastAPI(lifespan=lifespan)
-app.include_router(router)
+app = application(router, lifespan)

@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 
 from app.users.schemas import UserPublic
+from benchmarks.contenders.application import application
 
 router = APIRouter()
 USER = {"email": "user1@example.com", "full_name": None, "created_at": datetime(2026, 1, 1, tzinfo=UTC)}
@@ -16,5 +17,4 @@ async def read_user(user_id: int) -> dict[str, object]:
     return {"id": user_id, **USER}
 
 
-app = FastAPI()
-app.include_router(router)
+app = application(router)

@@ -4,10 +4,12 @@ import time
 
 import httpx2
 
+from benchmarks.contenders.application import GC_THRESHOLD
 from benchmarks.database import TABLE, fill, value_of
+from benchmarks.load import output_of
 from benchmarks.measures import Effort
 from benchmarks.report import Section
-from benchmarks.servers import CONTENDERS, serving
+from benchmarks.servers import CONTENDERS, PYTHON, serving
 
 COMMIT = 0.3  # seconds, for the contender that commits after its response, as most templates do
 
@@ -18,6 +20,7 @@ def measure(_effort: Effort) -> Section:
     Raises:
         RuntimeError: one of them answers or stores something else than it should.
     """
+    expect("service", "cycles looked for", cycles("app.main"), GC_THRESHOLD)
     for contender in CONTENDERS:
         fill()
         with serving(contender) as server, httpx2.Client(base_url=server.url) as client:
@@ -27,6 +30,12 @@ def measure(_effort: Effort) -> Section:
     return Section(
         "Check", text=["Every contender returned, and stored, the right rows before it was timed."]
     )
+
+
+def cycles(module: str) -> int:
+    """Return after how many new objects Python looks for reference cycles, once a module is imported."""
+    code = f"import gc, {module}; print(gc.get_threshold()[0])"
+    return int(output_of([str(PYTHON), "-c", code]))
 
 
 def check_rows(contender: str, client: httpx2.Client) -> None:

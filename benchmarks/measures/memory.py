@@ -5,11 +5,10 @@ from matplotlib.figure import Figure
 from benchmarks.database import fill
 from benchmarks.load import load
 from benchmarks.measures import Effort
-from benchmarks.measures.throughput import NAMES
 from benchmarks.report import Section, Target, picture
-from benchmarks.servers import serving
+from benchmarks.servers import NAMES, serving
 
-WARM_UP, REQUESTS = 10_000, 50_000
+WARM_UP, REQUESTS = 5_000, 20_000
 CONTENDERS = ["service", "article"]
 LIMIT = 1.0  # MB
 

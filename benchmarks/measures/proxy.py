@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 
 from benchmarks.clients import keep_asking
 from benchmarks.load import Load
 from benchmarks.measures import STARTS, Effort, cpu_of, turns
-from benchmarks.measures.throughput import faultless
+from benchmarks.measures.cost import each_round, faultless
 from benchmarks.report import Section, Target, spread, table
 from benchmarks.servers import Server, serving
 
@@ -35,7 +34,7 @@ def measure(effort: Effort) -> Section:
         with ExitStack() as stack:
             in_turn = SETUPS if start % 2 else list(reversed(SETUPS))
             setups = {name: stack.enter_context(setup(name)) for name in in_turn}
-            for name, counts in turns(in_turn, effort.rounds // STARTS):
+            for name, counts in turns(in_turn, effort.rounds_each_start):
                 server, worker = setups[name]
                 before = [cpu_of(process) for process in (server.pid, worker)]
                 answered = ask(server.url, CLIENTS, effort.seconds)
@@ -65,10 +64,8 @@ def measure(effort: Effort) -> Section:
             against("nginx", "p50 of a request, behind nginx against alone", latencies),
         ],
         [
-            f"Of {datetime.now(UTC):%Y-%m-%d}. `GET /health/live`, which takes no database. One worker on "
-            "one core; nginx and the load on the others: median, lowest and highest of "
-            f"{effort.rounds} rounds of {effort.seconds:g} s in turn, on {STARTS} starts of each. The "
-            f"latency is of one client, the rest of {CLIENTS}.",
+            f"`GET /health/live`, which takes no database. {each_round(effort)} nginx and the load have the "
+            "other cores. The latency is of one client.",
             table(["", "us of the service's CPU", "us of nginx's CPU", "requests/s", "p50, ms"], rows),
         ],
     )

@@ -12,11 +12,11 @@ from sqlalchemy import make_url
 from benchmarks.database import fill
 from benchmarks.measures import Effort
 from benchmarks.report import Section, Target, table
-from benchmarks.servers import serving
+from benchmarks.servers import NAMES, serving
 
 REQUESTS = 10  # of each kind, after as many to warm up
 WANTED = {"read": 1, "list": 1, "create": 3, "delete": 3}
-CONTENDERS = ["service", "article", "usual", "driver"]
+CONTENDERS = [name for name in NAMES if name != "framework"]
 
 
 def measure(_effort: Effort) -> Section:
@@ -31,8 +31,14 @@ def measure(_effort: Effort) -> Section:
         )
         for kind, wanted in WANTED.items()
     ]
-    rows = [[kind, *(f"{counted[contender][kind]:g}" for contender in CONTENDERS)] for kind in WANTED]
-    return Section("Round trips", targets, [table(["a request", *CONTENDERS], rows)])
+    rows = [[NAMES[name], *(f"{number:g}" for number in kinds.values())] for name, kinds in counted.items()]
+    short = {name: f"{kinds['read']:g} and {kinds['create']:g}" for name, kinds in counted.items()}
+    return Section(
+        "Round trips",
+        targets,
+        ["How often a request waits for PostgreSQL.", table(["", *WANTED], rows)],
+        columns={"round trips of a read and a write": short},
+    )
 
 
 async def count(contender: str) -> dict[str, float]:

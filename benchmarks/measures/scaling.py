@@ -10,7 +10,7 @@ from benchmarks.measures import Effort
 from benchmarks.report import Section, Target, spread, table
 from benchmarks.servers import serving
 
-SECONDS, ROUNDS = 3, 3
+SECONDS, ROUNDS = 3, 2
 WORKERS = [1, 2]
 ROWS = [1_000, 100_000, 1_000_000]
 PAGE = 50

@@ -15,7 +15,7 @@ from benchmarks.report import Section, Target, spread, table
 from benchmarks.servers import PYTHON, on_cores
 
 IDS = 1_000_000
-ROUNDS = 2
+ROUNDS = 1
 LIMIT, MEMORY_LIMIT = 1.5, 150.0  # times, MB
 
 

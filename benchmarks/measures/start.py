@@ -17,7 +17,7 @@ from benchmarks.measures import Effort
 from benchmarks.report import HERE, Section, Target, spread, table
 from benchmarks.servers import PROJECT, PYTHON, free_port, on_cores, wait_until_up
 
-ROUNDS = 3
+ROUNDS = 2
 ALL_CORES = on_cores(f"0-{(os.cpu_count() or 1) - 1}")
 LIMITS = {"in all": 6.0, "render": 1.0, "import the application": 1.0}  # seconds
 

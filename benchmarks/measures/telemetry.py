@@ -1,53 +1,45 @@
 """What does telemetry cost when it is off, and when it is on?"""
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 from benchmarks.database import fill
-from benchmarks.load import load
-from benchmarks.measures import Effort, turns
-from benchmarks.measures.throughput import faultless, ratio
+from benchmarks.measures import Effort
+from benchmarks.measures.cost import against, costs, each_round
 from benchmarks.report import Section, spread, table
-from benchmarks.servers import Server, serving
+from benchmarks.servers import serving
 
 
 def measure(effort: Effort) -> Section:
-    """Measure reads of the service with telemetry off, and then taken out, or on."""
+    """Measure reads of the service with telemetry off, taken out, and on."""
     fill()
-    free = compare({"service": serving("service"), "plain": serving("plain")}, effort)
     with collector() as url:
-        on = serving("service", OTEL_EXPORTER_OTLP_ENDPOINT=url)
-        dear = compare({"service": serving("service"), "on": on}, effort)
-    rows = [
-        ["off", spread(free["service"]), spread(dear["service"])],
-        ["taken out", spread(free["plain"]), ""],
-        ["on: traces and metrics of every request", "", spread(dear["on"])],
-    ]
+        setups = {
+            "off": partial(serving, "service"),
+            "taken out": partial(serving, "plain"),
+            "on: traces and metrics of every request": partial(
+                serving, "service", OTEL_EXPORTER_OTLP_ENDPOINT=url
+            ),
+        }
+        found = costs(setups, {"read": setups}, effort)["read"]
+    off, out, on = setups
     return Section(
         "Telemetry",
         [
-            ratio("telemetry off, against taken out", free, "plain", 0.97),
-            ratio("telemetry off, against on", dear, "on", None),
+            against("CPU of a read, telemetry off against taken out", found, off, out, 1.03),
+            against("CPU of a read, telemetry on against off", found, on, off),
         ],
         [
-            "Reads/s of one worker on one core, 32 clients: two servers in turn, and then another two.",
-            table(["telemetry", "", ""], rows),
+            each_round(effort),
+            table(
+                ["telemetry", "us of CPU a read", "reads/s"],
+                [[name, spread(of.cpu), spread(of.rate)] for name, of in found.items()],
+            ),
         ],
     )
-
-
-def compare(servers: dict[str, AbstractContextManager[Server]], effort: Effort) -> dict[str, list[float]]:
-    """Measure two servers in turn, each of them first in every other round."""
-    rates: dict[str, list[float]] = {name: [] for name in servers}
-    with ExitStack() as stack:
-        urls = {name: stack.enter_context(server).url for name, server in servers.items()}
-        for name, counts in turns(urls, effort.rounds):
-            answered = load(urls[name], "read", seconds=effort.seconds)
-            if counts:
-                rates[name].append(faultless(name, answered).rate)
-    return rates
 
 
 class Taker(BaseHTTPRequestHandler):

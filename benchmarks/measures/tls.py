@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from contextlib import ExitStack
+from functools import partial
 from statistics import median
 
 import asyncpg
@@ -12,10 +12,9 @@ from alembic.config import Config
 
 from app.config import get_settings
 from benchmarks.database import fill
-from benchmarks.load import load
-from benchmarks.measures import STARTS, Effort, cpu_of, turns
-from benchmarks.measures.throughput import faultless
-from benchmarks.report import Section, Target, spread, table
+from benchmarks.measures import Effort
+from benchmarks.measures.cost import against, costs, each_round
+from benchmarks.report import Section, spread, table
 from benchmarks.servers import serving
 
 CONNECTIONS = 30  # in each round
@@ -35,42 +34,22 @@ def measure(effort: Effort) -> Section:
             get_settings.cache_clear()
             command.upgrade(Config(toml_file="pyproject.toml"), "head")
             fill()
-            rates, cpu = read(urls, effort)
+            setups = {name: partial(serving, "service", DATABASE_URL=url) for name, url in urls.items()}
+            found = costs(setups, {"read": urls}, effort)["read"]
             opened = asyncio.run(connect(urls, effort.rounds))
         finally:
             os.environ["DATABASE_URL"] = kept
             get_settings.cache_clear()
-    ratios = [tls / plain for tls, plain in zip(cpu["with TLS"], cpu["without TLS"], strict=True)]
-    rows = [[name, spread(cpu[name]), spread(rates[name]), spread(opened[name], 1)] for name in urls]
+    rows = [[name, spread(of.cpu), spread(of.rate), spread(opened[name], 1)] for name, of in found.items()]
     return Section(
         "TLS",
-        [Target("CPU of the service a read, with TLS against without", "", f"{spread(ratios, 2)} x")],
+        [against("CPU of a read, with TLS against without", found, "with TLS", "without TLS")],
         [
-            f"Debian's PostgreSQL {VERSIONS[-1][0]}; one worker on one core, 32 clients: median, lowest and "
-            f"highest of {effort.rounds} rounds of {effort.seconds:g} s in turn, on {STARTS} starts of each "
-            "service. The time of a connection includes SCRAM.",
+            f"Debian's PostgreSQL {VERSIONS[-1][0]}. {each_round(effort)} The time of a connection includes "
+            "SCRAM.",
             table(["", "us of CPU a read", "reads/s", "ms for a connection"], rows),
         ],
     )
-
-
-def read(urls: dict[str, str], effort: Effort) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return the reads a second, and the microseconds of the service's CPU a read, of each round."""
-    rates: dict[str, list[float]] = {name: [] for name in urls}
-    cpu: dict[str, list[float]] = {name: [] for name in urls}
-    for start in range(STARTS):
-        with ExitStack() as stack:
-            in_turn = list(urls) if start % 2 else list(reversed(urls))
-            servers = {
-                name: stack.enter_context(serving("service", DATABASE_URL=urls[name])) for name in in_turn
-            }
-            for name, counts in turns(in_turn, effort.rounds // STARTS):
-                before = cpu_of(servers[name].pid)
-                answered = faultless(name, load(servers[name].url, "read", seconds=effort.seconds))
-                if counts:
-                    rates[name].append(answered.rate)
-                    cpu[name].append(1e6 * (cpu_of(servers[name].pid) - before) / answered.ok)
-    return rates, cpu
 
 
 async def connect(urls: dict[str, str], rounds: int) -> dict[str, list[float]]:
