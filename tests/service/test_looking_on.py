@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
-from sqlalchemy import URL, text
+from sqlalchemy import URL, insert, text
+from sqlalchemy.exc import DBAPIError
 
 from app.config import PROJECT_SLUG, get_settings
 from app.db import DatabaseSessionManager, driver_connection, own_connection, sessionmanager
 from app.db.errors import DirectURLNeededError, TransactionNeededError
-from service.tools import on_server
+from app.users.models import Note
+from service.tools import on_server, proxied
 
 SECRET = "ada.lovelace@example.com"
 NAMES = """
@@ -83,6 +85,20 @@ async def test_a_transaction_that_waits_is_logged_with_its_route(client: AsyncCl
     ]
 
 
+async def test_a_transaction_that_the_server_ended_is_logged_too(
+    client: AsyncClient, own_database: URL, lines: Any
+) -> None:
+    await again(database_idle_transaction_warning=0.2, database_idle_transaction_timeout=0.4)
+    ended = "GET /test/idle: a transaction held its connection for N s without a statement."
+    assert (await client.get("/test/idle", params={"seconds": 1.5})).status_code == 503
+    assert [line.startswith(ended) for line in lines()] == [True]
+    with pytest.raises(DBAPIError):
+        async with sessionmanager.session() as session:
+            await session.execute(text("SELECT 1"))
+            await asyncio.sleep(1.5)  # and nothing but the commit after it
+    assert len(lines()) == 2
+
+
 async def test_many_short_waits_are_a_long_one(database: DatabaseSessionManager, lines: Any) -> None:
     await again(database_idle_transaction_warning=0.2)
     with pytest.raises(RuntimeError):
@@ -118,18 +134,52 @@ async def test_what_waits_without_a_transaction_and_a_copy_are_not_idle(
             await asyncio.sleep(0.3)
             await session.execute(text("SELECT pg_sleep(0.3)"))
             driver = await driver_connection(session)
+            await driver.execute("SELECT 1")
             await driver.copy_from_query("SELECT pg_sleep(0.3)", output=BytesIO())
     assert lines() == []
 
 
 async def test_zero_and_a_script_log_nothing(database: DatabaseSessionManager, lines: Any) -> None:
-    settings = get_settings().model_copy(update={"database_statement_warning": 0.01})
-    for quiet in (settings.for_script(), settings.model_copy(update={"database_statement_warning": 0})):
+    limits = {"database_statement_warning": 0.01, "database_idle_transaction_warning": 0.01}
+    settings = get_settings().model_copy(update=limits)
+    for quiet in (settings.for_script(), settings.model_copy(update=dict.fromkeys(limits, 0))):
         await database.close()
         database.init_db(quiet)
         async with database.session() as session:
             await session.execute(text("SELECT pg_sleep(0.05)"))
+            await asyncio.sleep(0.05)
     assert lines() == []
+
+
+async def test_every_way_to_execute_is_seen(database: DatabaseSessionManager, lines: Any) -> None:
+    await again(database_statement_warning=1e-9)
+    async with database.session() as session:
+        users = [{"email": f"{number}@example.com"} for number in range(3)]
+        await session.execute(text("INSERT INTO users (email) VALUES (:email)"), users)
+        await session.execute(insert(Note), [{"user_id": number, "body": "x"} for number in (1, 2, 3)])
+        await (await session.connection()).exec_driver_sql("SELECT 5")
+    seen = " ".join(lines())
+    for statement in ("INSERT INTO users (email) VALUES ($1)", "notes (user_id, body) VALUES ", "SELECT 5"):
+        assert statement in seen
+
+
+async def test_without_telemetry_no_statement_is_reported(database: DatabaseSessionManager) -> None:
+    async with database.session() as session:
+        driver: Any = await driver_connection(session)
+        assert not driver.limits.telemetry
+
+
+async def test_a_server_that_freezes_is_no_error_of_the_looking_on(
+    database: DatabaseSessionManager, own_database: URL
+) -> None:
+    async with proxied(own_database) as proxy:
+        await again(database_url=proxy.url, database_statement_timeout=0.2)
+        with pytest.raises(DBAPIError, match="did not answer in time"):
+            async with database.session() as session:
+                await session.execute(text("SELECT 1"))
+                proxy.flowing.clear()  # and the COMMIT is not answered
+        await database.close()
+    database.init_db(get_settings())  # the fixture closes it
 
 
 async def test_each_connection_says_which_service_and_purpose_it_is_for(
@@ -155,6 +205,7 @@ async def test_each_connection_says_which_service_and_purpose_it_is_for(
 async def test_the_longest_name_keeps_its_purpose_and_the_name_of_a_url_wins(
     database: DatabaseSessionManager,
 ) -> None:
+    assert get_settings().database_application_name == PROJECT_SLUG[:46]
     await again(database_application_name="x" * 46)
     async with database.read_session() as session:
         assert await session.scalar(NAME) == "x" * 46 + " reads"
@@ -185,6 +236,17 @@ async def test_an_own_connection_has_no_time_limits_and_is_closed(database: Data
             assert await connection.fetchval("SELECT current_schema()") == get_settings().database_schema
             raise RuntimeError
     assert connection.is_closed()
+
+
+async def test_an_own_connection_to_a_server_that_freezes_is_left(
+    database: DatabaseSessionManager, own_database: URL
+) -> None:
+    async with proxied(own_database) as proxy:
+        async with own_connection(
+            get_settings().model_copy(update={"database_url": proxy.url})
+        ) as connection:
+            proxy.flowing.clear()
+        assert connection.is_closed()
 
 
 async def test_an_own_connection_goes_past_pgbouncer_or_is_an_error(database: DatabaseSessionManager) -> None:

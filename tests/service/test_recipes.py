@@ -24,9 +24,10 @@ from alembic.operations import Operations
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.sse import EventSourceResponse
 from httpx2 import ASGITransport, AsyncClient, TransportError
-from sqlalchemy import URL, Connection, NullPool, event, func, insert, select, text
+from sqlalchemy import URL, BigInteger, Connection, Identity, NullPool, event, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+from sqlalchemy.orm import Mapped, mapped_column
 from starlette.middleware.base import RequestResponseEndpoint
 from websockets.asyncio.client import connect
 
@@ -36,11 +37,12 @@ from app.db import (
     ReadSessionDep,
     SessionDep,
     SessionError,
-    UnitOfWorkOpenError,
     driver_connection,
+    quoted,
     sessionmanager,
 )
-from app.db.connect_args import DRIVER, connect_args, quoted
+from app.db.connect_args import DRIVER, connect_args
+from app.db.errors import DatabaseNotInitializedError
 from app.main import lifespan
 from app.users.models import User
 from migrations import roles
@@ -61,10 +63,11 @@ from service.tenants import (
 from service.tools import PROJECT, Server, eventually, on_server, proxied, serving, text_of, wait_for
 
 HERE = [
-    "model", "after-the-commit", "outbox", "try-again", "who-asks", "hot-read", "copy", "listen", "events",
-    "middleware", "documents", "row-level-security", "tenants",
+    "model", "after-the-commit", "outbox", "outbox-worker", "try-again", "who-asks", "hot-read", "copy",
+    "listen", "events", "middleware", "documents", "row-level-security", "tenants",
 ]  # fmt: skip
 ELSEWHERE = ["taskiq", "celery", "factory"]  # in libraries/
+IN_FILES = ["policy", "migrate-tenants", "tenants-in-tests"]
 events: list[tuple[str, list[str]]] = []  # what the functions of the owner did, and what was stored then
 broken: set[str] = set()  # the functions that fail
 
@@ -84,15 +87,26 @@ async def send_mail(email: str, message: str) -> None:
     await note(f"mail {email} {message}")
 
 
-names = run_examples(*HERE, publish=publish, send_mail=send_mail)
+heard: list[str | None] = []
+fails_once: list[str | None] = []  # messages which the listener's function cannot take the first time
+
+
+async def refresh(message: str | None) -> None:
+    heard.append(message)
+    if message in fails_once:
+        fails_once.remove(message)
+        raise ValueError(message)
+
+
+names = run_examples(*HERE, publish=publish, send_mail=send_mail, refresh=refresh)
 recipes = SimpleNamespace(**names)
 
 
 @pytest.fixture(autouse=True)
 def tables(own_tables: None) -> None:
     """Each test has the tables of the page."""
-    events.clear()
-    broken.clear()
+    for record in (events, broken, heard, fails_once):
+        record.clear()
 
 
 def application(*routers: APIRouter) -> FastAPI:
@@ -147,7 +161,7 @@ async def refused_at_commit(state: str) -> AsyncGenerator[None]:
 
 
 async def test_every_example_is_tested() -> None:
-    assert set(EXAMPLES) == {*HERE, "policy", "migrate-tenants", *ELSEWHERE}
+    assert set(EXAMPLES) == {*HERE, *IN_FILES, *ELSEWHERE}
 
 
 # After the commit
@@ -189,7 +203,7 @@ async def test_a_function_that_fails_on_commit_is_logged_and_the_row_is_stored(
     broken.add("publish opened ada@example.com")
     assert (await client.post("/accounts", json=ADA)).status_code == 201
     assert await emails() == ["ada@example.com"]
-    assert "on_commit: a callback failed" in caplog.text
+    assert "on_commit: publish failed. What was committed stays." in caplog.text
     assert [what.split()[0] for what, _ in events] == ["mail"]
 
 
@@ -224,6 +238,34 @@ async def test_workers_of_an_outbox_send_each_message_once(client: AsyncClient) 
 
     assert sum(await asyncio.gather(*(work() for _ in range(4)))) == 20
     assert len({what for what, _ in events}) == len(events) == 20
+
+
+async def test_the_worker_of_an_outbox_sends_what_comes_until_a_mail_fails(
+    client: AsyncClient, database: DatabaseSessionManager
+) -> None:
+    await database.close()
+    worker = asyncio.create_task(recipes.main())
+    await asyncio.sleep(0)  # the worker initialises the database
+    try:
+        for number in range(3):
+            await client.post("/accounts/with-outbox", json={"email": f"{number}@example.com"})
+        assert await eventually(partial(are_sent, 3))
+        broken.add("mail ada@example.com Welcome.")
+        await client.post("/accounts/with-outbox", json=ADA)
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(worker, 30)
+        with pytest.raises(DatabaseNotInitializedError):  # the worker has closed it
+            _ = database.engine
+    finally:
+        worker.cancel()
+        database.init_db(get_settings())  # the fixture closes it
+    broken.clear()
+    assert await recipes.send_next()
+    assert events[-1][0] == "mail ada@example.com Welcome."
+
+
+async def are_sent(mails: int) -> bool:
+    return len(events) == mails
 
 
 # Try again
@@ -273,6 +315,15 @@ async def test_what_the_work_refuses_is_not_tried_again(
     assert await balances() == [10, 10]
 
 
+async def test_a_transfer_to_the_same_account_changes_nothing(
+    client: AsyncClient, database: DatabaseSessionManager
+) -> None:
+    await accounts(database, 10)
+    body = {"source": 1, "target": 1, "amount": 1}
+    assert (await client.post("/transfers", json=body)).status_code == 204
+    assert await balances() == [10]
+
+
 async def test_run_works_beside_a_read_session_and_not_inside_a_session_that_writes(
     database: DatabaseSessionManager,
 ) -> None:
@@ -295,7 +346,7 @@ async def test_run_works_beside_a_read_session_and_not_inside_a_session_that_wri
     assert await balances() == [9, 11]
 
 
-# Who asks
+# Authentication
 
 
 Me = Annotated[Any, Depends(recipes.current_account)]
@@ -423,31 +474,36 @@ async def test_an_error_of_copy_undoes_the_unit_of_work(database: DatabaseSessio
             await session.flush()
             await recipes.copy_accounts(session, [*ROWS, ("negative@example.com", -1)])
     assert await emails() == []
-    with pytest.raises(asyncpg.NotNullViolationError):  # of the balance: a default of the model alone
+
+
+class Tag(Own):
+    __tablename__ = "tags"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str]
+    color: Mapped[str] = mapped_column(default="red")
+
+
+async def test_copy_does_not_apply_a_default_of_a_model(database: DatabaseSessionManager) -> None:
+    with pytest.raises(asyncpg.NotNullViolationError, match="color"):
         async with database.session() as session:
             driver = await driver_connection(session)
-            schema = recipes.Account.metadata.schema
             await driver.copy_records_to_table(
-                "accounts", schema_name=schema, columns=["email"], records=[("x",)]
+                "tags", schema_name=Tag.metadata.schema, columns=["name"], records=[("x",)]
             )
 
 
 # LISTEN
 
 
+async def is_heard(*messages: str | None) -> bool:
+    return heard == list(messages)
+
+
 async def test_a_listener_hears_what_is_committed_and_connects_again(
-    client: AsyncClient, own_database: URL
+    client: AsyncClient, own_database: URL, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard: list[str | None] = []
-
-    async def handle(message: str | None) -> None:
-        heard.append(message)
-
-    async def is_heard(*messages: str | None) -> bool:
-        return heard == list(messages)
-
-    listener = asyncio.create_task(recipes.listen("accounts", handle))
-    try:
+    async with asyncio.timeout(60), recipes.listening():
         assert await eventually(partial(is_heard, None))
         with pytest.raises(RuntimeError):
             async with sessionmanager.session() as session:
@@ -458,13 +514,25 @@ async def test_a_listener_hears_what_is_committed_and_connects_again(
         lost = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
         await on_server(own_database, lost)
         assert await eventually(partial(is_heard, None, "2", None))
+        assert caplog.messages.count("LISTEN accounts: the connection was lost.") == 1
         assert (await client.post("/accounts/3/news")).status_code == 204
         assert await eventually(partial(is_heard, None, "2", None, "3"))
         assert open_now() == {"sessions": 0, "connections": 0}
-    finally:
-        listener.cancel()
-        await asyncio.wait([listener])
-    assert listener.cancelled()
+    listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+    assert await on_server(own_database, listeners) == 0
+
+
+async def test_a_listener_goes_on_after_a_message_that_its_function_cannot_take(
+    client: AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    fails_once.extend([None, "1"])
+    async with asyncio.timeout(60), recipes.listening():
+        assert await eventually(partial(is_heard, None, None))
+        await client.post("/accounts/1/news")
+        assert await eventually(partial(is_heard, None, None, "1", None))
+        await client.post("/accounts/2/news")
+        assert await eventually(partial(is_heard, None, None, "1", None, "2"))
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["None", "1"]
 
 
 # Streams
@@ -715,23 +783,61 @@ async def test_the_owner_sees_everything_unless_the_policy_is_forced(documents: 
 
 ACME, GLOBEX = TENANTS.values()
 USERS = text("SELECT array_agg(email) FROM users")
+OF_AN_OWNER = """
+import pytest
+from httpx2 import AsyncClient
+from sqlalchemy import select
+
+from app.main import app
+from app.tenants import TenantSession
+from app.users.models import User
+
+
+@app.post("/tenant")
+async def route(session: TenantSession) -> list[str]:
+    session.add(User(email="ada@example.com"))
+    await session.flush()
+    return list(await session.scalars(select(User.email)))
+
+
+@pytest.mark.parametrize("time", range(2))
+async def test_a_route(acme: AsyncClient, time: int) -> None:
+    assert (await acme.post("/tenant")).json() == ["ada@example.com"]
+"""
 
 
 @pytest.fixture
-def migrated(two_roles: TwoRoles, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs the commands of the page in a copy of the project that has its files."""
-    for part in COPIED:
+def with_tenants(tmp_path: Path) -> Path:
+    """A copy of the project that has the files of the page."""
+    for part in (*COPIED, "dev", "tests"):
         copy = shutil.copytree if (PROJECT / part).is_dir() else shutil.copy
         copy(PROJECT / part, tmp_path / part)
     (tmp_path / "app" / "tenants.py").write_text(EXAMPLES["tenants"], encoding="utf-8")
     (tmp_path / "migrations" / "tenants.py").write_text(EXAMPLES["migrate-tenants"], encoding="utf-8")
+    return tmp_path
+
+
+async def test_the_fixture_of_the_page_migrates_and_empties_the_schemas_of_tenants(
+    with_tenants: Path,
+) -> None:
+    with (with_tenants / "tests" / "conftest.py").open("a", encoding="utf-8") as conftest:
+        conftest.write(EXAMPLES["tenants-in-tests"])
+    (with_tenants / "tests" / "test_tenants.py").write_text(OF_AN_OWNER, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_tenants.py"]
+    done = subprocess.run(command, cwd=with_tenants, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, "2 passed" in done.stdout) == (0, True), done.stdout
+
+
+@pytest.fixture
+def migrated(two_roles: TwoRoles, with_tenants: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the commands of the page in a copy of the project that has its files."""
     [commands] = re.findall(r"<!-- commands: tenants -->\n```shell\n(.*?)```\n", PAGE, re.DOTALL)
     commands = re.sub(r"uv run (python -m )?", f"{sys.executable} -m ", commands)
 
     def migrate(**environment: str) -> subprocess.CompletedProcess[str]:
         variables = os.environ | two_roles.environment | environment
         return subprocess.run(
-            ["sh", "-e", "-c", commands], cwd=tmp_path, env=variables,
+            ["sh", "-e", "-c", commands], cwd=with_tenants, env=variables,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
@@ -801,10 +907,10 @@ async def test_a_route_takes_the_session_of_a_tenant_by_its_host(parcels: None) 
 
     async with client_of(application(router)) as client:
         answers = {
-            path: await client.get(f"http://acme.example.com/{path}")
+            path: await client.get(f"http://acme.localhost/{path}")
             for path in ("reader-first", "reader-last", "writer-first", "writer-last")
         }
-        assert (await client.get("http://initech.example.com/reader-last")).status_code == 404
+        assert (await client.get("http://initech.localhost/reader-last")).status_code == 404
     assert answers["reader-first"].json() == [LANDLORD]
     assert answers["reader-last"].json() == [ACME] * 3
     assert [answers[path].status_code for path in ("writer-first", "writer-last")] == [500, 500]
@@ -825,7 +931,7 @@ async def test_a_block_inside_that_of_a_tenant_joins_it_or_is_an_error(parcels: 
         with pytest.raises(RuntimeError, match=f"Close the block before you open one of {GLOBEX}"):
             async with recipes.tenant_session(GLOBEX):
                 pass
-        with pytest.raises(UnitOfWorkOpenError):
+        with pytest.raises(SessionError, match="take no SessionDep"):
             await sessionmanager.run(partial(send, GLOBEX))
         sessionmanager.on_commit(publish_parcel)
         assert await send(ACME, outer, commit=True) == [ACME] * 3

@@ -11,7 +11,7 @@ from httpx2 import Client
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from app.db import DatabaseSessionManager, telemetry
 from service.tools import served, wait_for
@@ -110,7 +110,9 @@ async def test_a_request_has_a_span_and_its_statements_have_theirs(collector: Co
     attributes = attributes_of(query)
     assert attributes["db.system.name"] == "postgresql"
     assert attributes["db.query.text"].startswith("SELECT ")
-    failed = [attributes_of(span) for span in collector.spans if span.name == "INSERT"][1]
+    insert = [span for span in collector.spans if span.name == "INSERT"][1]
+    assert (insert.kind, insert.status.code) == (Span.SPAN_KIND_CLIENT, Status.STATUS_CODE_ERROR)
+    failed = attributes_of(insert)
     assert (failed["error.type"], failed["db.response.status_code"]) == ("UniqueViolationError", "23505")
     # All of it was sent when the server ended.
     assert not any(b"lovelace" in body for body in collector.bodies)
@@ -153,7 +155,8 @@ async def test_how_long_statements_took_is_reported(collector: Collector) -> Non
         assert client.get("/users").status_code == 200
     latest = [metric for metric in collector.metrics if metric.name == "db.client.operation.duration"][-1]
     assert latest.unit == "s"
-    assert latest.histogram.data_points[0].explicit_bounds[0] == 0.001
+    bounds = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]  # as the convention has them
+    assert latest.histogram.data_points[0].explicit_bounds == bounds
     counts = {tuple(attributes_of(point).values()): point.count for point in latest.histogram.data_points}
     assert counts["postgresql", "INSERT"] == 1
     assert counts["postgresql", "INSERT", "UniqueViolationError", "23505"] == 1

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncGenerator
 from functools import partial
 
+import asyncpg
 import pytest
 from sqlalchemy import BigInteger, CheckConstraint, MetaData, event, func, select, text, update
 from sqlalchemy.exc import DBAPIError
@@ -12,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.config import get_settings
-from app.db import DatabaseSessionManager
-from app.db.errors import NoUnitOfWorkError, OtherLoopError, UnitOfWorkOpenError
+from app.db import DatabaseSessionManager, driver_connection
+from app.db.errors import NoUnitOfWorkError, OtherLoopError, RunInsideError
 from app.users.models import User
 from service.routes import open_now
-from service.tools import run, stored
+from service.tools import eventually, run, stored
 
 NOTHING = {"sessions": 0, "connections": 0}
 
@@ -143,8 +144,32 @@ async def test_a_callback_that_fails_is_logged_and_the_others_run(
         database_and.database.on_commit(fail)
         database_and.on_commit("next")
     assert database_and.done == ["next 1"]
-    assert "on_commit: a callback failed" in caplog.text
+    assert "fail failed. What was committed stays." in caplog.text
     assert "no mail" in caplog.text
+
+
+async def test_callbacks_that_a_cancellation_leaves_out_are_logged(
+    database_and: Units, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def wait() -> None:
+        await asyncio.sleep(60)
+
+    async def work() -> None:
+        async with database_and.database.session() as session:
+            session.add(User(email="ada@example.com"))
+            database_and.on_commit("first")
+            database_and.database.on_commit(wait)
+            database_and.on_commit("never")
+
+    async def is_waiting() -> bool:
+        return database_and.done == ["first 1"]
+
+    task = asyncio.create_task(work())
+    assert await eventually(is_waiting)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert "wait was cancelled, 1 more not called." in caplog.text
 
 
 async def test_without_a_unit_of_work_there_is_nothing_to_wait_for(database_and: Units) -> None:
@@ -246,6 +271,20 @@ async def test_every_try_is_a_unit_of_work_of_its_own(database_and: Units) -> No
     assert database_and.done == ["try 3 1"]
 
 
+async def test_an_error_of_the_driver_itself_is_tried_again_too(database: DatabaseSessionManager) -> None:
+    tries = 0
+
+    async def work(session: AsyncSession) -> None:
+        nonlocal tries
+        tries += 1
+        driver = await driver_connection(session)
+        await driver.execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
+
+    with pytest.raises(asyncpg.SerializationError):
+        await database.run(work, tries=3)
+    assert tries == 3
+
+
 @pytest.mark.parametrize(("state", "tries"), [("40001", 2), ("23505", 1), ("57014", 1)])
 async def test_the_last_error_is_the_callers(
     database: DatabaseSessionManager, state: str, tries: int
@@ -271,7 +310,7 @@ async def test_work_is_not_run_again_inside_a_unit_of_work(database: DatabaseSes
         raise AssertionError
 
     async with database.session():
-        with pytest.raises(UnitOfWorkOpenError):
+        with pytest.raises(RunInsideError, match="Call run\\(\\) before or after the block"):
             await database.run(work)
 
 

@@ -9,7 +9,16 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.setting_types import DatabaseURL, OptionalURL, Origins, PoolRecycle, Schema, Schemas
+from app.setting_types import (
+    NAME_LENGTH,
+    ApplicationName,
+    DatabaseURL,
+    OptionalURL,
+    Origins,
+    PoolRecycle,
+    Schema,
+    Schemas,
+)
 
 # fmt: off
 PROJECT_NAME: str = "{{ cookiecutter.project_name | in_quotes }}"
@@ -17,7 +26,6 @@ DESCRIPTION: str = "{{ cookiecutter.description | in_quotes }}"
 PROJECT_SLUG: str = "{{ cookiecutter.project_slug }}"
 DATABASE_SCHEMA: str = "{{ cookiecutter.database_schema | in_quotes }}"
 # fmt: on
-NAME_LENGTH = 46
 OTHERS = {  # than DATABASE_URL, that name a database or the way to it
     **dict.fromkeys(("database_owner_url", "database_direct_url", "database_replica_url")),
     "database_pgbouncer": False,
@@ -58,8 +66,8 @@ class Settings(BaseSettings):
     # Seconds after which there is a line in the log. 0: none.
     database_statement_warning: float = Field(1, ge=0, le=86_400)
     database_idle_transaction_warning: float = Field(2, ge=0, le=86_400)
-    # In pg_stat_activity, followed by what the connection is for. PostgreSQL keeps 63 characters of both.
-    database_application_name: str = Field(PROJECT_SLUG[:NAME_LENGTH], max_length=NAME_LENGTH)
+    # In pg_stat_activity, followed by what the connection is for.
+    database_application_name: ApplicationName = PROJECT_SLUG[:NAME_LENGTH]
 
     # A worker holds at most pool size + max overflow connections to write, and read pool size to read.
     database_pool_size: int = Field({{ cookiecutter.pool_size | int }}, ge=1, le=10_000)

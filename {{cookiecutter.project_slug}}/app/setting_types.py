@@ -9,6 +9,8 @@ from sqlalchemy import URL, make_url
 
 from app.database_url import read_url
 
+NAME_LENGTH = 46  # PostgreSQL keeps 63
+
 
 def check_schema(name: str) -> str:
     """Return the name of the schema if PostgreSQL takes it."""
@@ -39,6 +41,13 @@ def check_optional_url(text: object) -> URL | None:
     return None if text in (None, "none") else parse_database_url(text)
 
 
+def check_application_name(name: str) -> str:
+    """Return the name if PostgreSQL shows all of it, with what the connection is for after it."""
+    if name.isascii() and name.isprintable() and name.strip() and len(name) <= NAME_LENGTH:
+        return name
+    raise ValueError(f"{name!r} is not allowed. Allowed: up to {NAME_LENGTH} printable characters of ASCII.")
+
+
 def check_pool_recycle(seconds: int) -> int:
     """Refuse 0: it would open a connection for each use."""
     if seconds:
@@ -61,6 +70,7 @@ def split(text: object) -> object:
     return [] if parts == ["none"] else parts
 
 
+ApplicationName = Annotated[str, AfterValidator(check_application_name)]
 Schema = Annotated[str, AfterValidator(check_schema)]
 Schemas = Annotated[list[Schema], NoDecode, BeforeValidator(split)]
 Origins = Annotated[list[Annotated[str, AfterValidator(check_origin)]], NoDecode, BeforeValidator(split)]

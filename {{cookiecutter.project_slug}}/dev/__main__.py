@@ -40,8 +40,9 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["reset"]:
         return reset(arguments[1:], named=bool(named))
     serves = not arguments or arguments[0].startswith("-")
+    early = Thread(target=import_early, daemon=True)
     if serves:
-        Thread(target=import_early, daemon=True).start()
+        early.start()
     with nullcontext(named) if named else running_postgres(HOME) as url:
         if not named:
             os.environ |= {
@@ -54,6 +55,7 @@ def main(arguments: list[str]) -> int:
             if named:
                 say_where()
             return run(arguments)
+        early.join()
         from dev.serve import serve  # noqa: PLC0415 two seconds, for which no command should wait
 
         serve(arguments, named=bool(named))

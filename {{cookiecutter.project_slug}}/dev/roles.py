@@ -36,15 +36,21 @@ def set_urls(home: Path, administrator: str) -> None:
 def make_roles(administrator: str) -> bool:
     """Make the roles. Tell whether the tables, if there are any, are the owner's."""
     # Here, because they take a second, and only the first start needs them.
-    from asyncpg import InsufficientPrivilegeError, PostgresError  # noqa: PLC0415
+    from asyncpg import InsufficientPrivilegeError, PostgresError, connect  # noqa: PLC0415
     from sqlalchemy import make_url  # noqa: PLC0415
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
     from app.config import get_settings  # noqa: PLC0415
     from migrations.roles import run  # noqa: PLC0415
 
+    async def make() -> None:
+        await run(get_settings(), make_url(administrator))
+        connection = await connect(administrator)
+        await connection.execute("GRANT pg_monitor TO owner")  # psql shows what the service does
+        await connection.close()
+
     try:
-        asyncio.run(run(get_settings(), make_url(administrator)))
+        asyncio.run(make())
     except InsufficientPrivilegeError:
         return False
     except (PostgresError, DBAPIError) as error:

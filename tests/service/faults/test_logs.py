@@ -6,6 +6,7 @@ import sys
 import uuid
 from contextlib import suppress
 
+import asyncpg
 import httpx2
 import pytest
 from httpx2 import AsyncClient
@@ -15,7 +16,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from app.config import get_settings
-from app.db import DatabaseSessionManager
+from app.db import DatabaseSessionManager, driver_connection
 from app.db.errors import ReadOnlySessionError
 from app.users.models import User
 from app.web.causes import cause_of
@@ -118,6 +119,13 @@ def test_what_a_statement_was_given_is_not_in_its_cause() -> None:
     wrong = StatementError("'hunter2' is not among the defined values", None, None, LookupError("hunter2"))
     assert cause_of(wrong) == "StatementError: LookupError"
     assert "hunter2" not in cause_of(ReadOnlySessionError("INSERT INTO users VALUES ('hunter2')"))
+
+
+async def test_what_the_driver_was_given_is_not_in_the_cause(database: DatabaseSessionManager) -> None:
+    with pytest.raises(asyncpg.DataError, match="hunter2") as error:
+        async with database.session() as session:
+            await (await driver_connection(session)).execute("SELECT $1::uuid", "hunter2")
+    assert cause_of(error.value) == "DataError 22000: invalid input for query argument $1"
 
 
 async def test_an_error_that_was_caught_is_not_quoted_by_the_next(database: DatabaseSessionManager) -> None:

@@ -17,8 +17,7 @@ import pytest
 from sqlalchemy import select, text
 
 from app.config import get_settings
-from app.db import DatabaseSessionManager
-from app.db.connect_args import quoted
+from app.db import DatabaseSessionManager, quoted
 from service.libraries.tools import owner, stored
 from service.recipes import run_examples
 from service.tools import PROJECT, eventually, wait_for

@@ -13,7 +13,6 @@ from sqlalchemy.exc import NoResultFound
 from taskiq import AsyncBroker
 from taskiq.brokers.zmq_broker import ZeroMQBroker
 
-from app.config import get_settings
 from app.db import DatabaseSessionManager
 from dev.postgres import free_port
 from service.libraries.tools import stored
@@ -51,9 +50,8 @@ async def open_account(database: DatabaseSessionManager) -> None:
 async def test_a_task_has_a_session_and_a_route_sends_it_after_the_commit(
     database: DatabaseSessionManager,
 ) -> None:
-    await database.close()
     broker = names["broker"]
-    await broker.startup()  # initialises the database
+    await broker.startup()
     try:
         async with database.session() as session:
             account = Account(email="ada@example.com", balance=1_000)
@@ -66,12 +64,12 @@ async def test_a_task_has_a_session_and_a_route_sends_it_after_the_commit(
         assert isinstance((await before.wait_result()).error, NoResultFound)
     finally:
         await broker.shutdown()
-        database.init_db(get_settings())  # the fixture closes it
+    assert database.engine  # the service closes it
 
 
-async def test_a_broker_in_memory_runs_the_events_of_the_worker(database: DatabaseSessionManager) -> None:
-    with pytest.raises(RuntimeError, match="initialised already"):
-        await names["broker"].startup()
+async def test_a_worker_does_not_work_with_a_broker_in_memory() -> None:
+    with pytest.raises(RuntimeError, match="cannot listen"):
+        names["broker"].listen()
 
 
 async def test_a_worker_runs_tasks_and_closes_the_database(

@@ -5,6 +5,7 @@ Elsewhere: `async with sessionmanager.session() as session:`.
 """
 
 from app.db.base import Base, import_models
+from app.db.connect_args import quoted
 from app.db.dependencies import ReadSessionDep, SessionDep, get_db, get_read_db
 from app.db.driver import driver_connection, own_connection
 from app.db.errors import SessionError, UnitOfWorkOpenError
@@ -28,5 +29,6 @@ __all__ = [
     "import_models",
     "origin",
     "own_connection",
+    "quoted",
     "sessionmanager",
 ]

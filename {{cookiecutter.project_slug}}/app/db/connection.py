@@ -57,8 +57,12 @@ class Connection(asyncpg.Connection):
         with suppress(OSError, TypeError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
+    def is_in_transaction(self) -> bool:
+        """Tell whether a transaction is open. asyncpg's method fails on a connection that was broken off."""
+        return not self.is_closed() and super().is_in_transaction()
+
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 as asyncpg has it
-        """Execute BEGIN, COMMIT or ROLLBACK: SQLAlchemy executes nothing else this way."""
+        """Execute a statement. SQLAlchemy sends BEGIN, COMMIT and ROLLBACK this way."""
         with self.watch.statement(query):
             status: str = await self._answered(super().execute(query, *args, timeout=timeout))
         if query == "COMMIT;" and status != "COMMIT":  # asyncpg and SQLAlchemy take this for a success

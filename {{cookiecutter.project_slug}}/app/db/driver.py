@@ -1,5 +1,6 @@
 """asyncpg's own connection, for what SQLAlchemy does not have: COPY, LISTEN."""
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -26,7 +27,7 @@ async def driver_connection(session: AsyncSession) -> asyncpg.Connection:
     connection = await session.connection()
     await connection.exec_driver_sql("SELECT")  # SQLAlchemy sends BEGIN before its first statement
     driver: Any = (await connection.get_raw_connection()).driver_connection
-    driver.watch.idle_since = None  # what comes now is not seen, and may take long
+    driver.watch.idle = -math.inf  # COPY is not seen, and may take long
     return driver
 
 

@@ -104,6 +104,8 @@ def name_error(context: ExceptionContext) -> BaseException | None:
     if connection is None or connection.invalidated:
         return None
     driver: Any = connection.connection.driver_connection
+    if driver.is_closed():
+        driver.watch.end_transaction()
     if isinstance(error, TimeoutError):
         canceled = asyncpg.QueryCanceledError("The database did not answer in time.")
         better: BaseException = DBAPIError(None, None, canceled, connection_invalidated=True)

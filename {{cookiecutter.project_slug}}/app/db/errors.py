@@ -17,7 +17,15 @@ class UnitOfWorkOpenError(SessionError):
     """A session() block is open around this request. It would commit after the response was sent.
 
     A dependency that holds a session() needs `Depends(..., scope="function")`. A middleware must close its
-    session() before it calls the application. A generator that holds one must be closed with aclosing().
+    session() before it calls the application. A generator that holds one must be closed with aclosing(). A
+    route takes SessionDep, or the session of such a dependency, not both.
+    """
+
+
+class RunInsideError(SessionError):
+    """A session() block is open in this task, and run() needs a transaction of its own for each try.
+
+    Call run() before or after the block. In a route that calls run(), take no SessionDep.
     """
 
 

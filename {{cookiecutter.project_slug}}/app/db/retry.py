@@ -3,7 +3,6 @@
 from typing import Literal
 
 import stamina
-from sqlalchemy.exc import DBAPIError
 
 IsolationLevel = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 # A serialization failure, a deadlock: https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
@@ -12,7 +11,7 @@ AGAIN = ("40001", "40P01")
 
 def is_worth_another_try(error: Exception) -> bool:
     """Tell whether the same work may succeed if it is done again."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in AGAIN
+    return getattr(getattr(error, "orig", error), "sqlstate", None) in AGAIN  # SQLAlchemy's, or the driver's
 
 
 def retrying(tries: int) -> stamina.BoundAsyncRetryingCaller:

@@ -102,11 +102,14 @@ class DatabaseSessionManager(Engines):
         Let `work` use its session alone: whatever else it does, it does at each of the tries.
 
         Raises:
+            RunInsideError: a session() block is open in this task.
             sqlalchemy.exc.DBAPIError: the last of the tries failed, or the work failed otherwise.
         """
+        if self.current():
+            raise errors.RunInsideError
 
         async def unit() -> Result:
-            async with self.session(join=False) as session:
+            async with self.session() as session:
                 if isolation_level:
                     await session.connection(execution_options={"isolation_level": isolation_level})
                 return await work(session)

@@ -93,11 +93,17 @@ class UnitOfWork(Session):
     async def run_callbacks(self) -> None:
         """Run what was registered before each COMMIT, in order. One that fails does not undo the COMMIT."""
         callbacks, self._committed = self._committed, ()
-        for callback in callbacks:
+        for number, callback in enumerate(callbacks):
+            name = getattr(getattr(callback, "func", callback), "__qualname__", "a callback")
             try:
                 await callback()
             except Exception:
-                logger.exception("on_commit: a callback failed. What was committed stays.")
+                logger.exception("on_commit: %s failed. What was committed stays.", name)
+            except BaseException:
+                logger.warning(
+                    "on_commit: %s was cancelled, %d more not called.", name, len(callbacks) - number - 1
+                )
+                raise
 
 
 def around(transaction: SessionTransaction | None) -> Iterator[SessionTransaction]:

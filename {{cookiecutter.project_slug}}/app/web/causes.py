@@ -51,8 +51,8 @@ def chain_of(
         if isinstance(error, BaseExceptionGroup):
             for member in error.exceptions:
                 yield from chain_of(member, seen)
-        if isinstance(error, StatementError):
-            return  # it is described with the error that it wraps
+        if isinstance(error, StatementError) or is_of_driver(error):
+            return  # it is described with the error that it wraps, which may quote a value
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
