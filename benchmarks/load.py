@@ -12,7 +12,11 @@ HERE = Path(__file__).parent
 WRK = shutil.which("wrk")
 CLIENTS = "32"
 USERS = "1000"  # that database.fill makes
-READS = {"read": "/users/%d"}  # the path of each kind of read, with a user's number
+READS = {
+    "read": "/users/%d",
+    "hot": "/hot/%d",
+    "tenant": "/tenant/%d",
+}  # the path of each kind of read, with a user's number
 LOCUST = ["uv", "tool", "run", "locust>=2.43,<3"]
 
 

@@ -19,6 +19,7 @@ from benchmarks.measures import (
     telemetry,
     throughput,
     tls,
+    ways,
 )
 from benchmarks.report import Section, document, write
 
@@ -33,6 +34,7 @@ MEASURES: dict[str, Callable[[Effort], Section]] = {
     "script": script.measure,
     "telemetry": telemetry.measure,
     "tls": tls.measure,
+    "ways": ways.measure,
     "proxy": proxy.measure,
     "start": start.measure,
 }

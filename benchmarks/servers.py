@@ -29,7 +29,8 @@ PEERS = ["s3rius", "rafsaf", "benavlabs", "fullstack"]
 CONTENDERS = {
     name: "app.main:app" if name == "service" else f"benchmarks.contenders.{name}:app" for name in NAMES
 }
-PLAIN = {"plain": "benchmarks.contenders.plain:app"}  # no contender: it is the service
+# No contenders: they are the service.
+PLAIN = {name: f"benchmarks.contenders.{name}:app" for name in ("plain", "ways")}
 FLAGS = ["--host", "127.0.0.1", "--no-access-log", "--log-level", "error"]
 
 
