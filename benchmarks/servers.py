@@ -22,6 +22,7 @@ NAMES = {
     "benavlabs": "benavlabs 0.19.0",
     "fullstack": "FastAPI's full-stack 0.10.0",
     "article": "the article",
+    "orm": "FastAPI + ORM, nothing else",
     "driver": "FastAPI + asyncpg",
     "framework": "FastAPI, no database",
 }

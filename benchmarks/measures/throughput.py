@@ -72,5 +72,7 @@ def targets(kind: str, found: Costs) -> list[Target]:
     return [
         against(f"{what} the best peer: {NAMES[best]}", found, "service", best, PEER_LIMITS[kind]),
         against(f"{what} {NAMES['driver']}", found, "service", "driver", DRIVER_LIMITS[kind]),
+        against(f"{what} {NAMES['orm']}", found, "service", "orm"),
+        against(f"CPU of a {KINDS[kind][0]}: {NAMES['orm']}, against the best peer", found, "orm", best),
         against(f"{what} {NAMES['article']}", found, "service", "article"),
     ]
