@@ -1,8 +1,8 @@
 """FastAPI and SQLAlchemy's ORM with the service's statements and engines, and nothing besides: the floor.
 
-A read is one round trip, and a write commits before the response. There is no limit for bodies, no request id,
-no schema and no time limit; a session is not known to its task, a read session holds its connection, and
-nothing is retried or checked.
+A read is one round trip, and a write commits before the response. There is no limit for bodies, no request
+id, no schema and no time limit. A session is not known to its task. A read session holds its connection.
+Nothing is retried or checked.
 """
 
 from collections.abc import AsyncIterator
