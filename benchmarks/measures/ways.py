@@ -1,6 +1,7 @@
 """What does another way to read cost: by Core, of a tenant, through PgBouncer, with some requests traced?"""
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 
@@ -24,7 +25,9 @@ def measure(effort: Effort) -> Section:
     ways = {"by the ORM": "read", "by Core": "hot", "in the schema of a tenant": "tenant"}
     servers = dict.fromkeys(ways, "as it is")
     with ExitStack() as stack:
-        setups: dict[str, partial[AbstractContextManager[Server]]] = {"as it is": partial(serving, "ways")}
+        setups: dict[str, Callable[[], AbstractContextManager[Server]]] = {
+            "as it is": partial(serving, "ways")
+        }
         setups["traced"] = partial(
             serving, "ways", OTEL_EXPORTER_OTLP_ENDPOINT=stack.enter_context(collector()), **SAMPLED
         )
