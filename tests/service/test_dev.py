@@ -304,18 +304,6 @@ def test_a_wrong_url_ends_in_one_line(project: Path, command: list[str]) -> None
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_error_of_an_import_is_shown(project: Path) -> None:
-    assert dev(project, "true").returncode == 0  # the next server starts at once
-    module = project / "migrations" / "checks.py"
-    code = module.read_text()
-    module.write_text("import time\ntime.sleep(3)\nimport no_such_library\n")
-    try:
-        assert "No module named 'no_such_library'" in dev(project).stderr
-    finally:
-        module.write_text(code)
-
-
-@pytest.mark.usefixtures("environment")
 def test_an_env_file_that_is_not_text_ends_in_one_line(project: Path) -> None:
     (project / ".env").write_bytes(b"DATABASE_URL=\xff\n")
     try:

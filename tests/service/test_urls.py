@@ -31,6 +31,7 @@ def as_asyncpg_reads(text: str) -> list[tuple[Any, Any]]:
 
 
 H = [("h", 5432)]
+NAME = {"application_name": get_settings().database_application_name}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_a_url_reaches_asyncpg_as_it_is_meant(
         assert (parameters.user, parameters.password) == ("u", "p")
         assert parameters.database == others.get("database", "db")
         assert parameters.sslmode.name.replace("_", "-") == others.get("mode", "prefer")
-        assert parameters.server_settings == others.get("server")
+        assert parameters.server_settings == NAME | others.get("server", {})
 
 
 def test_several_hosts_mean_the_one_that_can_be_written_to() -> None:

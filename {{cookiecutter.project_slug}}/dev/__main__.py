@@ -11,7 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -25,6 +26,7 @@ from dev.terminal import agrees, say
 
 PROJECT = Path(__file__).parents[1]
 HOME = PROJECT / ".postgres"
+LIBRARIES = ("sqlalchemy.ext.asyncio", "asyncpg", "alembic.command", "fastapi.cli")
 
 
 def main(arguments: list[str]) -> int:
@@ -40,10 +42,10 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["reset"]:
         return reset(arguments[1:], named=bool(named))
     serves = not arguments or arguments[0].startswith("-")
-    early = Thread(target=import_early, daemon=True)
-    if serves:
-        early.start()
+    early = Thread(target=import_all, args=[LIBRARIES if serves else ()], daemon=True)
+    early.start()
     with nullcontext(named) if named else running_postgres(HOME) as url:
+        early.join()
         if not named:
             os.environ |= {
                 "DATABASE_DIRECT_URL": "none",
@@ -55,17 +57,16 @@ def main(arguments: list[str]) -> int:
             if named:
                 say_where()
             return run(arguments)
-        early.join()
         from dev.serve import serve  # noqa: PLC0415 two seconds, for which no command should wait
 
         serve(arguments, named=bool(named))
     return 0
 
 
-def import_early() -> None:
-    """Import what serves, while PostgreSQL starts. An error is raised by the import that comes later."""
-    with suppress(BaseException):
-        import_module("dev.serve")
+def import_all(libraries: Sequence[str]) -> None:
+    """Import what takes longest, while PostgreSQL starts. The modules of the project need DATABASE_URL."""
+    for name in libraries:
+        import_module(name)
 
 
 def say_where() -> None:
