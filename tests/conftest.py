@@ -104,3 +104,8 @@ def environment(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     variables["UV_PROJECT_ENVIRONMENT"] = str(tmp_path_factory.mktemp("environment") / "venv")
     subprocess.run(["uv", "sync", "--quiet"], cwd=bake().path, env=variables, check=True)
     return variables
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what takes minutes first: at the end, one process would wait for the other."""
+    items.sort(key=lambda item: item.path.name != "test_service.py")

@@ -42,7 +42,14 @@ CHECKS = [
 ]
 
 
-@pytest.fixture(scope="module", params=[{}, ARTICLE, HOSTILE], ids=["defaults", "article", "hostile"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param({}, id="defaults"),
+        pytest.param(ARTICLE, id="article", marks=pytest.mark.nightly),
+        pytest.param(HOSTILE, id="hostile"),
+    ],
+)
 def project(request: pytest.FixtureRequest, bake: Bake) -> BakedProject:
     """A project with the default answers, one with the article's numbers, one with answers that mean harm."""
     return bake(**request.param)

@@ -36,6 +36,7 @@ def test_a_library_that_needs_2_0_can_be_added(bake: Bake, environment: dict[str
     assert sqlalchemy.startswith("2.0.")
 
 
+@pytest.mark.nightly
 def test_the_rendered_tests_pass_on_2_0(bake: Bake, environment: dict[str, str]) -> None:
     run(["uv", "run", f"--with={LAST}", "pytest", "-q", "-n", "2"], bake().path, environment)
 
