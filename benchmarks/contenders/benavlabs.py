@@ -8,17 +8,16 @@ contenders.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, HTTPException
 from fastcrud import FastCRUD
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.config import get_settings
 from app.users.models import User
 from app.users.schemas import UserCreate, UserPublic
-from benchmarks.contenders.application import application
+from benchmarks.contenders.application import application, disposing
 from benchmarks.contenders.routes import POOL, untimed
 
 engine = create_async_engine(get_settings().database_url, pool_pre_ping=True, pool_recycle=-1, **POOL)
@@ -33,13 +32,6 @@ async def async_session() -> AsyncIterator[AsyncSession]:
 
 
 SessionDep = Annotated[AsyncSession, Depends(async_session)]
-
-
-@asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Dispose of the engine at the end."""
-    yield
-    await engine.dispose()
 
 
 router = untimed(async_session)
@@ -61,4 +53,4 @@ async def create_user(data: UserCreate, session: SessionDep) -> dict[str, Any]:
     return user
 
 
-app = application(router, lifespan)
+app = application(router, disposing(engine))

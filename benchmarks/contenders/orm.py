@@ -6,17 +6,16 @@ Nothing is retried or checked.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, HTTPException
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.config import get_settings
 from app.users.models import User
 from app.users.routes import NEW_USER, USER
 from app.users.schemas import UserCreate, UserPublic
-from benchmarks.contenders.application import application
+from benchmarks.contenders.application import application, disposing
 from benchmarks.contenders.routes import POOL, untimed
 
 URL = get_settings().database_url
@@ -43,14 +42,6 @@ async def get_read_db() -> AsyncIterator[AsyncSession]:
         await session.close()
 
 
-@asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Dispose of the engines at the end."""
-    yield
-    for engine in engines:
-        await engine.dispose()
-
-
 router = untimed(get_db)
 
 
@@ -74,4 +65,4 @@ async def create_user(
     return user
 
 
-app = application(router, lifespan)
+app = application(router, disposing(*engines))

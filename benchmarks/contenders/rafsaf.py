@@ -7,16 +7,15 @@ first. Here the index does, as in the other contenders.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.config import get_settings
 from app.users.models import User
 from app.users.schemas import UserCreate, UserPublic
-from benchmarks.contenders.application import application
+from benchmarks.contenders.application import application, disposing
 from benchmarks.contenders.routes import POOL, reading
 
 engine = create_async_engine(
@@ -34,13 +33,6 @@ async def new_async_session() -> AsyncIterator[AsyncSession]:
         await session.close()
 
 
-@asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Dispose of the engine at the end."""
-    yield
-    await engine.dispose()
-
-
 router = reading(new_async_session)
 
 
@@ -53,4 +45,4 @@ async def create_user(data: UserCreate, session: Annotated[AsyncSession, Depends
     return user
 
 
-app = application(router, lifespan)
+app = application(router, disposing(engine))

@@ -48,7 +48,8 @@ class RequestGuard:
             await self.app(scope, receive, send)
             return
         started, task = False, current_task()
-        origin.set(f"{scope.get('method', 'WEBSOCKET')} {scope['path']}: ")
+        asked = f"{scope.get('method', 'WEBSOCKET')} {scope['path']}: "
+        origin.set(asked)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -70,8 +71,8 @@ class RequestGuard:
         except ClientDisconnect:
             return  # nobody is left to answer
         except Exception as error:
-            method, when = scope.get("method", "WEBSOCKET"), "the response had begun" if started else "500"
-            logger.exception("%s %s: %s, %s", method, scope["path"], when, cause_of(error))  # noqa: TRY401 one line says it all
+            when = "the response had begun" if started else "500"
+            logger.exception("%s%s, %s", asked, when, cause_of(error))  # noqa: TRY401 one line says it all
             await answer_failure(scope, receive, send_with_headers, started=started)
 
 
