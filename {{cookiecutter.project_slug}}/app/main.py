@@ -47,5 +47,5 @@ app = FastAPI(
 )
 add_middleware(app, settings)
 add_problem_handlers(app)
-app.include_router(health)
 app.include_router(users)
+app.include_router(health)  # the last: FastAPI tries one router after the other

@@ -2,27 +2,40 @@
 
 from typing import Any
 
-from sqlalchemy import Result, event
-from sqlalchemy.orm import ORMExecuteState, Session, SessionTransactionOrigin
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransactionOrigin
 
 from app.db.errors import ChangedObjectError
 
 
 class ReadSession(Session):
-    """A session on the engine of the reads, where PostgreSQL refuses to write."""
+    """A session on the engine of the reads, where PostgreSQL refuses to write.
 
-
-@event.listens_for(ReadSession, "do_orm_execute")
-def execute_and_release(state: ORMExecuteState) -> Result[Any]:
-    """Execute any statement, also one of a lazy load or `refresh()`; give the connection back.
-
-    The driver has received all rows by then. The objects stay as they are: `session.rollback()` would expire
-    them, and `session.close()` would detach them.
+    It gives its connection back after each statement: the driver has received all rows by then. The objects
+    stay as they are: `rollback()` would expire them, and `close()` would detach them. SQLAlchemy's `get()`,
+    `refresh()`, lazy and eager loads come through `execute()`, too.
     """
-    try:
-        return state.invoke_statement()
-    finally:
-        release(state.session)
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """Execute any statement."""
+        try:
+            return super().execute(*args, **kwargs)
+        finally:
+            release(self)
+
+    def scalar(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the first column of the first row."""
+        try:
+            return super().scalar(*args, **kwargs)
+        finally:
+            release(self)
+
+    def scalars(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the first column of each row."""
+        try:
+            return super().scalars(*args, **kwargs)
+        finally:
+            release(self)
 
 
 def release(session: Session) -> None:

@@ -4,6 +4,7 @@ from app.web.health import router as health
 from app.web.logs import configure_logging
 from app.web.middleware import add_middleware
 from app.web.problems import add_problem_handlers, problems
+from app.web.request_ids import request_id
 from app.web.types import BIGINT_MAX, AfterId, Id, Page, PageSize, Text, page
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "health",
     "page",
     "problems",
+    "request_id",
 ]

@@ -7,18 +7,18 @@ from itertools import compress
 from pathlib import Path
 from types import TracebackType
 
-from asgi_correlation_id import CorrelationIdFilter
 from pythonjsonlogger.json import JsonFormatter
 from uvicorn.logging import DefaultFormatter
 
 from app.web.causes import chain_of, describe
+from app.web.request_ids import add_request_id
 
 PROJECT = str(Path(__file__).parents[2])
 PACKAGES = "site-packages"  # the environment may be in the project's folder
 LAST = 3  # frames of each traceback that are shown though they are not the project's
-FIELDS = ["asctime", "levelname", "name", "message", "correlation_id"]
+FIELDS = ["asctime", "levelname", "name", "message", "request_id"]
 # The same as in uvicorn.json, which formats the lines of uvicorn's parent process.
-NAMES = {"asctime": "time", "levelname": "level", "correlation_id": "request_id"}
+NAMES = {"asctime": "time", "levelname": "level"}
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
@@ -47,7 +47,7 @@ class TextFormatter(DefaultFormatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 the name is logging's
         """Return the message as one line, with the id of the request if there is one."""
-        request = getattr(record, "correlation_id", "-")
+        request = getattr(record, "request_id", "-")
         vars(record)["request"] = "" if request == "-" else f" [{request}]"
         record.message = printable(record.message)
         return super().formatMessage(record)
@@ -83,7 +83,7 @@ def filter_asyncio(record: logging.LogRecord) -> bool:
 def configure_logging(level: str) -> None:
     """Send all logs, those of uvicorn too, the same way."""
     handler = logging.StreamHandler()
-    handler.addFilter(CorrelationIdFilter(default_value="-"))
+    handler.addFilter(add_request_id)
     text = TextFormatter("%(levelprefix)s %(message)s%(request)s")
     handler.setFormatter(text if sys.stderr.isatty() else LineFormatter(FIELDS, rename_fields=NAMES))
     logging.basicConfig(level=level, handlers=[handler], force=True)
@@ -92,5 +92,4 @@ def configure_logging(level: str) -> None:
         logger.setLevel(level)
         logger.handlers, logger.propagate = [], True
     logging.getLogger("app.db.pool").setLevel("WARNING")  # SQLAlchemy's news of each connection
-    logging.getLogger("asgi_correlation_id").setLevel("ERROR")  # each id of a client's that is not one
     logging.getLogger("asyncio").addFilter(filter_asyncio)

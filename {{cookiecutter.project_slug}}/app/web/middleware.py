@@ -1,12 +1,9 @@
 """What surrounds every request."""
 
 import logging
-import os
-import re
 from asyncio import current_task
 from contextlib import suppress
 
-from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -18,10 +15,10 @@ from app.config import Settings
 from app.db import UnitOfWorkOpenError, origin, sessionmanager
 from app.web.causes import cause_of
 from app.web.problems import DETAIL, problem
+from app.web.request_ids import choose_request_id, request_id
 
 logger = logging.getLogger(__name__)
 
-UUID = re.compile("[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 TOO_LARGE = "The body is larger than %d bytes."
 DIGITS = 18  # of a length that fits into 64 bits
 SECURITY_HEADERS = [
@@ -32,7 +29,7 @@ SECURITY_HEADERS = [
 
 
 class RequestGuard:
-    """Adds headers to the response, refuses a body that is too large, and answers an unexpected error.
+    """Gives the request an id, refuses a body that is too large, and answers an unexpected error.
 
     FastAPI's own `max_body_size` lets a route that does not read its body run and commit, and then makes a
     413 of the response.
@@ -50,6 +47,9 @@ class RequestGuard:
         started, task = False, current_task()
         asked = f"{scope.get('method', 'WEBSOCKET')} {scope['path']}: "
         origin.set(asked)
+        headers = Headers(scope=scope)
+        chosen = choose_request_id(headers.get("x-request-id"))
+        request_id.set(chosen)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -59,10 +59,10 @@ class RequestGuard:
                 started = True
                 given = [name.lower() for name, _ in message["headers"]]  # by the route
                 added = [header for header in SECURITY_HEADERS if header[0] not in given]
-                message["headers"] = [*message["headers"], *added]
+                message["headers"] = [*message["headers"], *added, (b"x-request-id", chosen.encode())]
             await send(message)
 
-        announced = Headers(scope=scope).get("content-length", "0")
+        announced = headers.get("content-length", "0")
         if not announced.isdecimal() or len(announced) > DIGITS or int(announced) > self.max_body_size:
             await problem(413, TOO_LARGE % self.max_body_size)(scope, receive, send_with_headers)
             return
@@ -100,16 +100,6 @@ async def answer_failure(scope: Scope, receive: Receive, send: Send, *, started:
         await problem(500, DETAIL[500])(scope, receive, send)
 
 
-def is_request_id(text: str) -> bool:
-    """Tell whether a client's X-Request-ID is one to keep: a UUID, with dashes or without."""
-    return UUID.fullmatch(text) is not None
-
-
-def new_request_id() -> str:
-    """Return an id for a request without one."""
-    return os.urandom(16).hex()
-
-
 def add_middleware(app: FastAPI, settings: Settings) -> None:
     """Add everything that surrounds a request. What is added last is the outermost."""
     app.add_middleware(RequestGuard, max_body_size=settings.max_body_size)
@@ -122,11 +112,3 @@ def add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_credentials="*" not in origins,  # no cookies for everybody
             expose_headers=["X-Request-ID"],
         )
-    # Every log line and response has the id. The options leave out what costs time and nobody needs.
-    app.add_middleware(
-        CorrelationIdMiddleware,
-        validator=is_request_id,
-        generator=new_request_id,
-        transformer=None,
-        update_request_header=False,
-    )

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from asgi_correlation_id import correlation_id
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -16,6 +15,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from app.web.causes import cause_of
 from app.web.errors import status_of
+from app.web.request_ids import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def problem(
         title=HTTPStatus(status).phrase if known else "Error",
         status=status,
         detail=detail,
-        request_id=correlation_id.get(),
+        request_id=request_id.get(),
         errors=errors,
     )
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
