@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,11 +80,18 @@ def commit(repository: Path, message: str) -> None:
     git(repository, "commit", "--quiet", "--message", message)
 
 
+@cache
+def uv_cache() -> str:
+    """Return where uv keeps what it downloaded."""
+    return subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own, with a folder for temporary files: what a run can write to besides its output."""
     home = tmp_path / "home"
     (home / "tmp").mkdir(parents=True)
+    monkeypatch.setenv("UV_CACHE_DIR", uv_cache())  # what is installed is not downloaded again
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, str(home))
     for variable in ("TMPDIR", "TEMP", "TMP"):
@@ -107,5 +115,9 @@ def environment(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what takes minutes first: at the end, one process would wait for the other."""
+    """Mark what takes minutes, and run it first: at the end, one process would wait for the other."""
+    for item in items:
+        installs = "environment" in getattr(item, "fixturenames", ())
+        if installs or item.get_closest_marker("nightly"):
+            item.add_marker("slow")
     items.sort(key=lambda item: item.path.name != "test_service.py")

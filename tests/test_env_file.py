@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local_extensions import URLS
+from local_extensions.checks import URLS
 from tests.conftest import Bake
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these shells nor modes")
@@ -59,6 +59,7 @@ def password_of(url: str) -> str:
     return unquote(re.fullmatch(r"postgresql://u:(.*)@h:5432/db\?.*", URLS.read_url(url))[1])  # type: ignore[index]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("password", PASSWORDS, ids=ascii)
 def test_every_program_reads_the_same_url(bake: Bake, password: str) -> None:
     project = bake(database_url=answer(password))
@@ -71,6 +72,7 @@ def test_every_program_reads_the_same_url(bake: Bake, password: str) -> None:
     assert project.files() == before  # nothing ran
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_password_is_read_as_it_was_given(bake: Bake, password: str) -> None:

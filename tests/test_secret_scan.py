@@ -54,6 +54,7 @@ def found(project: Path, ci: str) -> set[str]:
     return files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 def test_the_scan_finds_a_secret_in_any_file_and_nothing_in_a_new_project(bake: Bake, ci: str) -> None:
     project = bake(ci=ci, kubernetes="yes", database_url=f"postgresql://u:{PASSWORD}@h/db").path

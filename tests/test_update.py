@@ -1,14 +1,13 @@
 """A project made with cruft follows the template, and keeps what its owner did to it."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import local_extensions
+from local_extensions.quoting import as_literal
 from tests.conftest import commit, git
 
 PROJECT = "{{cookiecutter.project_slug}}"
@@ -40,12 +39,12 @@ def project(home: Path, template_repository: Path, tmp_path: Path) -> Path:
 
 
 def improve(template: Path) -> None:
-    """Add a question, whose answer goes through a new filter of `local_extensions.py`."""
+    """Add a question, whose answer goes through a new filter of `local_extensions`."""
     questions = json.loads((template / "cookiecutter.json").read_text())
     prompts = questions.pop("__prompts__")
     questions |= {"greeting": "hello", "__prompts__": prompts | {"greeting": "Greeting"}}
     (template / "cookiecutter.json").write_text(json.dumps(questions, indent=4))
-    extensions = template / "local_extensions.py"
+    extensions = template / "local_extensions" / "__init__.py"
     init = "        super().__init__(environment)\n"
     assert init in extensions.read_text()
     if "shout" not in extensions.read_text():
@@ -93,6 +92,7 @@ def test_an_update_with_a_name_of_no_question_is_refused(project: Path) -> None:
     assert (project / "GREETING").read_text() == "HI\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["description", "database_url", "__check_pool_size"])
 def test_an_update_does_not_run_what_it_is_given(project: Path, tmp_path: Path, name: str) -> None:
     improve(project.parent / "template")
@@ -108,6 +108,7 @@ def test_an_update_does_not_run_what_it_is_given(project: Path, tmp_path: Path, 
     assert git(project, "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_a_question_that_is_no_more_does_not_stop_an_update(project: Path) -> None:
     template = project.parent / "template"
     improve(template)
@@ -133,6 +134,7 @@ def test_a_conflict_is_marked_in_the_file(project: Path) -> None:
     assert "UU app/config.py" in git(project, "status", "--porcelain")
 
 
+@pytest.mark.slow
 def test_the_manifests_come_and_go_with_their_answer(project: Path) -> None:
     before = {path.relative_to(project) for path in project.rglob("*") if ".git" not in path.parts}
     for answer in ("yes", "no"):
@@ -145,13 +147,14 @@ def test_the_manifests_come_and_go_with_their_answer(project: Path) -> None:
     assert {path.relative_to(project) for path in project.rglob("*") if ".git" not in path.parts} == before
 
 
+@pytest.mark.slow
 def test_a_project_whose_answers_hold_tags_is_updated(
     home: Path, template_repository: Path, tmp_path: Path
 ) -> None:
     template = tmp_path / "template"
     git(tmp_path, "clone", "--quiet", str(template_repository), str(template))
     typed = "{{ x }} {% raw %} {# {{{ {%- }}"
-    given = {"project_slug": "mine", "description": re.sub(r"\{(?=[{%#])", local_extensions.BRACE, typed)}
+    given = {"project_slug": "mine", "description": as_literal(typed)}
     made = cruft(tmp_path, "create", str(template), "--no-input", "--extra-context", json.dumps(given))
     assert made.returncode == 0, made.stderr
     project = tmp_path / "mine"

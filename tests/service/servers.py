@@ -1,70 +1,105 @@
-"""PostgreSQL servers that a test may stop and start: none of them is the tests' own."""
+"""Server processes: the one place where a test starts the service."""
 
 import os
-import signal
+import re
 import subprocess
-from collections.abc import Generator
-from contextlib import contextmanager
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
-import pytest
+import httpx2
+from httpx2 import TransportError
 
-from dev import postgres, programs
-from dev.programs import PostgresUnavailableError
+from service.tools import PROJECT, wait_for
+
+
+@dataclass
+class Server:
+    """A server process of the tests' application."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+    terminal: bool = False  # it logs to one
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far, without the colours of a terminal."""
+        return re.sub(r"\x1b\[[\d;]*m", "", self.log_file.read_text())
+
+    @property
+    def tracebacks(self) -> list[str]:
+        """The lines of its log that have one: it was surprised. In a line of JSON it is `exc_info`."""
+        return [line for line in self.log.splitlines() if '"exc_info"' in line or "Traceback" in line]
 
 
 @contextmanager
-def new_home() -> Generator[Path]:
-    """Make a folder for servers; skip the test where none can be run."""
-    with TemporaryDirectory(prefix="postgres-") as name:
+def served(*options: str, **environment: str) -> Generator[Server]:
+    """Serve the tests' application from a process of its own, on a free port; the options are uvicorn's."""
+    with serving(*options, environment=environment) as server:
+        yield server
+
+
+@contextmanager
+def serving(
+    *options: str,
+    environment: dict[str, str],
+    folder: Path = PROJECT,
+    terminal: bool = False,
+    program: Sequence[str] = ("uvicorn", "service.routes:app"),
+) -> Generator[Server]:
+    """Serve the application that is in the folder; its standard error is a file, or a terminal."""
+    with TemporaryDirectory() as name, ExitStack() as stack:
+        log_file = Path(name) / "log"
+        log = stack.enter_context(log_file.open("wb", buffering=0))
+        process = subprocess.Popen(
+            [sys.executable, "-m", *program, "--port", "0", *options],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=stack.enter_context(terminal_of(log)) if terminal else log,
+        )
+        server = Server("", process, log_file, terminal)
         try:
-            programs.check_available(Path(name))
-        except PostgresUnavailableError as reason:
-            pytest.skip(str(reason))
-        yield Path(name)
+            server.url = wait_for(lambda: url_of(server))
+            yield server
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
 
 
-def is_running(home: Path) -> bool:
-    return programs.succeeds(home, "pg_ctl", "status", "--pgdata", home / "data")
+@contextmanager
+def terminal_of(log: IO[bytes]) -> Generator[int]:
+    """Open a terminal for a program; what the program writes there goes to the log."""
+    import pty  # noqa: PLC0415 Windows has none
+
+    shown, written = pty.openpty()
+
+    def copy() -> None:
+        with suppress(OSError):  # nobody holds the other end any more
+            while data := os.read(shown, 65_536):
+                log.write(data)
+
+    copying = threading.Thread(target=copy)
+    copying.start()
+    try:
+        yield written
+    finally:
+        os.close(written)
+        copying.join(timeout=30)
+        os.close(shown)
 
 
-def stop(home: Path, mode: str = "fast") -> None:
-    programs.run(home, "pg_ctl", "stop", "--pgdata", home / "data", "--mode", mode)
-
-
-def start(home: Path, port: int | None) -> None:
-    network = ("listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=")
-    programs.start(home, *network, postgres._mark(home))  # with its mark, `running_postgres` stops it
-
-
-def follow(home: Path, primary: Path, url: str) -> None:
-    """Make `home` the folder of a replica: its server takes the same password, and follows the primary."""
-    home.mkdir(mode=0o700)
-    programs.hand_over(home)
-    (home / "password").write_text((primary / "password").read_text())
-    programs.run(
-        home, "pg_basebackup", "--dbname", url, "--pgdata", home / "data",
-        "--write-recovery-conf", "--checkpoint", "fast", "--no-sync",
-    )  # fmt: skip
-
-
-def promote(home: Path) -> None:
-    """Make a primary of a replica, and wait until it is one."""
-    programs.run(home, "pg_ctl", "promote", "--pgdata", home / "data")
-
-
-def freeze(home: Path) -> list[int]:
-    """Stop the processes of a server as if its machine hung: its connections stay open and do not answer."""
-    first = int((home / "data" / "postmaster.pid").read_text().splitlines()[0])
-    os.kill(first, signal.SIGSTOP)  # before the others: now it starts no more of them
-    children = subprocess.run(["pgrep", "-P", str(first)], capture_output=True, text=True, check=True)
-    others = [int(pid) for pid in children.stdout.split()]
-    for pid in others:
-        os.kill(pid, signal.SIGSTOP)
-    return [first, *others]
-
-
-def thaw(processes: list[int]) -> None:
-    for pid in processes:
-        os.kill(pid, signal.SIGCONT)
+def url_of(server: Server) -> str | None:
+    """Return where the server listens, once it answers."""
+    assert server.process.poll() is None, server.log
+    if started := re.search(r"running on (http://[\d.:]+)", server.log):
+        with suppress(TransportError):
+            httpx2.get(f"{started[1]}/health/live")
+            return started[1]
+    return None

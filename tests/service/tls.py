@@ -14,7 +14,7 @@ from sqlalchemy import URL
 from app.setting_types import parse_database_url
 from dev import programs
 from dev.postgres import free_port
-from service.servers import new_home
+from service.databases import new_home
 from service.tools import on_server
 
 DEBIAN = Path("/usr/lib/postgresql")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.servers import new_home
+from service.databases import new_home
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from httpx2 import AsyncClient
 from app.config import get_settings
 from app.db import DatabaseSessionManager
 from service.routes import open_now
-from service.tools import served
+from service.servers import served
 
 JSON = {"content-type": "application/json"}
 TOO_LARGE = b"x" * 20 * get_settings().max_body_size

@@ -10,7 +10,8 @@ from sqlalchemy import select
 from app.config import get_settings
 from app.db import DatabaseSessionManager
 from app.users.models import User
-from service.tools import on_server, served
+from service.servers import served
+from service.tools import on_server
 
 SECONDS = 10
 WRITERS = 8

@@ -12,7 +12,8 @@ from httpx2 import AsyncClient
 from sqlalchemy import URL
 
 from app.db import DatabaseSessionManager
-from service.tools import Server, served, serving, wait_for
+from service.servers import Server, served, serving
+from service.tools import wait_for
 
 HEAD = b"Host: service.example\r\nConnection: close\r\n"
 POST = b"POST %s HTTP/1.1\r\n" + HEAD + b"Content-Type: application/json\r\n%s\r\n"

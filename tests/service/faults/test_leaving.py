@@ -12,7 +12,8 @@ from app.config import get_settings
 from app.db import DatabaseSessionManager, sessionmanager
 from app.users.models import User
 from service.routes import open_now
-from service.tools import eventually, on_server, served
+from service.servers import served
+from service.tools import eventually, on_server
 
 NOTHING = {"sessions": 0, "connections": 0}
 SLEEP = text("SELECT pg_sleep(60)")

@@ -20,7 +20,8 @@ from app.db import DatabaseSessionManager, driver_connection
 from app.db.errors import ReadOnlySessionError
 from app.users.models import User
 from app.web.causes import cause_of
-from service.tools import run, served, serving, wait_for
+from service.servers import served, serving
+from service.tools import run, wait_for
 
 
 async def test_a_failure_is_one_line_with_its_cause_and_no_data_of_the_database(

@@ -13,7 +13,8 @@ from httpx2 import AsyncClient, TransportError
 
 from app.db import DatabaseSessionManager
 from app.users.models import Note, User
-from service.tools import Server, serving, wait_for
+from service.servers import Server, serving
+from service.tools import wait_for
 
 NOTHING = {"sessions": 0, "connections": 0}
 # Starlette says first that no handler can answer any more.

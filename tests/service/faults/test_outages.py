@@ -21,8 +21,9 @@ from app.db import DatabaseSessionManager, sessionmanager
 from app.db.engine import create_engine
 from app.setting_types import parse_database_url
 from dev.postgres import running_postgres
-from service.servers import is_running, start, stop
-from service.tools import eventually, on_server, proxied, run, served, text_of, wait_for
+from service.databases import is_running, start, stop
+from service.servers import served
+from service.tools import eventually, on_server, proxied, run, text_of, wait_for
 
 CLIENTS = 8
 

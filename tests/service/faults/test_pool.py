@@ -16,7 +16,8 @@ from app.db import DatabaseSessionManager
 from app.db.errors import SharedSessionError
 from app.db.pool import FairPool
 from service.routes import open_now
-from service.tools import eventually, on_server, served
+from service.servers import served
+from service.tools import eventually, on_server
 
 IDLE_IN_TRANSACTION = """
     SELECT count(*) FROM pg_stat_activity

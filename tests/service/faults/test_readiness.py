@@ -13,8 +13,9 @@ from sqlalchemy import URL
 from app.setting_types import parse_database_url
 from app.web.health import DEADLINE
 from dev.postgres import running_postgres
-from service.servers import freeze, thaw
-from service.tools import eventually, served, text_of
+from service.databases import freeze, thaw
+from service.servers import served
+from service.tools import eventually, text_of
 
 CLIENTS = 100  # the last waits 5 s
 POOLS = {"DATABASE_POOL_SIZE": "2", "DATABASE_READ_POOL_SIZE": "2", "DATABASE_POOL_TIMEOUT": "100"}

@@ -20,8 +20,9 @@ from app.db import DatabaseSessionManager, replica
 from app.db.connect_args import quoted
 from app.setting_types import parse_database_url
 from dev.postgres import running_postgres
-from service.servers import follow, freeze, new_home, promote, start, stop, thaw
-from service.tools import Server, eventually, on_server, run, served, wait_for
+from service.databases import follow, freeze, new_home, promote, start, stop, thaw
+from service.servers import Server, served
+from service.tools import eventually, on_server, run, wait_for
 
 CLIENTS = 4  # that write, and as many that read
 AT_ONCE = 25  # more than either pool has connections

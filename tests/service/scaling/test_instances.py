@@ -18,7 +18,8 @@ from sqlalchemy import select
 from app.db import DatabaseSessionManager
 from app.users.models import User
 from dev.postgres import free_port
-from service.tools import Server, answers, served, wait_for
+from service.servers import Server, served
+from service.tools import answers, wait_for
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = pytest.mark.skipif(NGINX is None, reason="needs the program nginx")

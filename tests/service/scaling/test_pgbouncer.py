@@ -21,7 +21,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.config import PROJECT_SLUG, get_settings
 from app.db.connect_args import connect_args
 from dev.postgres import free_port
-from service.tools import answers, on_server, run, served, text_of, wait_for
+from service.servers import served
+from service.tools import answers, on_server, run, text_of, wait_for
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="needs the program pgbouncer")

@@ -19,7 +19,8 @@ from websockets.sync.client import connect as websocket
 from app.config import get_settings
 from dev.postgres import free_port
 from service.proxies import CONFIG, NGINX, Proxied, connected, proxied
-from service.tools import Server, served, wait_for
+from service.servers import Server, served
+from service.tools import wait_for
 
 pytestmark = pytest.mark.skipif(
     NGINX is None or sys.platform != "linux", reason="needs the program nginx, and the /proc of Linux"

@@ -12,7 +12,7 @@ from sqlalchemy import URL
 
 from dev.postgres import free_port
 from service.scaling.test_instances import NGINX, START, Balancer, nginx
-from service.tools import Server, served
+from service.servers import Server, served
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="needs the program nginx")
 

@@ -21,8 +21,9 @@ from app.setting_types import parse_database_url
 from dev import psql
 from dev.postgres import running_postgres
 from dev.programs import programs
-from service.servers import follow, new_home, start, stop
-from service.tools import eventually, on_server, run, served, text_of, wait_for
+from service.databases import follow, new_home, start, stop
+from service.servers import served
+from service.tools import eventually, on_server, run, text_of, wait_for
 
 CLIENTS = 8
 NOT_TOLD = "s3cret"

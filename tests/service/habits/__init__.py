@@ -1,0 +1,1 @@
+"""Sessions in routes and scripts, used as the documentation of the libraries has them."""

@@ -1,0 +1,1 @@
+"""Tables that change, and what Alembic does."""

@@ -1,0 +1,1 @@
+"""Settings, URLs, roles, `python -m dev`, and how the service starts and ends."""
