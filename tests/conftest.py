@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,6 +79,12 @@ def git(repository: Path, *arguments: str) -> str:
 def commit(repository: Path, message: str) -> None:
     git(repository, "add", "--all")
     git(repository, "commit", "--quiet", "--message", message)
+
+
+def cruft(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run cruft in the folder."""
+    command = [sys.executable, "-m", "cruft", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 @cache

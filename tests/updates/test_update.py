@@ -1,21 +1,14 @@
 """A project made with cruft follows the template, and keeps what its owner did to it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from local_extensions.quoting import as_literal
-from tests.conftest import commit, git
+from tests.conftest import commit, cruft, git
 
 PROJECT = "{{cookiecutter.project_slug}}"
-
-
-def cruft(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cruft", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ GONE = {
     "a refusal": r"get_db\W+(?:is|are|would be) refused|commit\(\)\W+(?:is|are) refused",
 }
 # They tell what was: a history, and this list.
-HISTORY = ("CHANGELOG.md", "tests/test_words.py")
+HISTORY = ("CHANGELOG.md", "tests/rendering/test_words.py")
 
 
 def found(path: Path) -> list[str]:
