@@ -11,10 +11,14 @@ from tests.conftest import TEMPLATE, Bake
 
 def test_the_ci_runs_on_a_branch_of_any_name(bake: Bake) -> None:
     github: dict[Any, Any] = yaml.safe_load(bake(ci="github").read(".github/workflows/ci.yml"))
-    assert github[True] == {"push": None, "pull_request": None}  # to YAML 1.1, `on` is a boolean
+    of_pushes = {name: given for name, given in github[True].items() if name != "schedule"}
+    assert of_pushes == {"push": None, "pull_request": None}  # to YAML 1.1, `on` is a boolean
     gitlab = yaml.safe_load(bake(ci="gitlab").read(".gitlab-ci.yml"))
-    for job in gitlab.values():
-        assert job.keys().isdisjoint({"only", "except", "rules"})
+    for job in (gitlab["check"], gitlab["security"]):
+        assert job.keys().isdisjoint({"only", "except"})
+    assert "rules" not in gitlab["security"]
+    of_any_branch = '$CI_PIPELINE_SOURCE != "schedule" && ($CI_COMMIT_BRANCH || $CI_COMMIT_TAG)'
+    assert gitlab["check"]["rules"] == [{"if": of_any_branch}]
     assert "workflow" not in gitlab
 
 

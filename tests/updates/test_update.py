@@ -46,6 +46,8 @@ def improve(template: Path) -> None:
     (template / PROJECT / "GREETING").write_text("{{ cookiecutter.greeting | shout }}\n")
     config = template / PROJECT / "app" / "config.py"
     config.write_text(config.read_text() + "# A newer version.\n")
+    dockerfile = template / PROJECT / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text() + "# A newer version.\n")
     commit(template, "Greet")
 
 
@@ -61,6 +63,7 @@ def test_an_update_brings_the_new_and_keeps_the_owners(project: Path, home: Path
     assert (project / "README.md").read_text().endswith("\nMy own words.\n")
     assert (project / ".env").read_text() == "DATABASE_URL=postgresql://u:mine@h/db\n"
     assert list(project.rglob("*.rej")) == []
+    assert "newer" not in (project / "Dockerfile").read_text()  # dependabot changes it, too
     commit(project, "Update")
 
     assert cruft(project, "check").returncode == 0
