@@ -69,6 +69,7 @@ def test_images_are_named_by_digest(bake: Bake) -> None:
     names = [name for name in names if name not in ("service", "api")]  # the project's own
     assert len(names) >= 5
     assert [name for name in names if not re.search(r":[\w.-]+@sha256:[0-9a-f]{64}$", name)] == []
+    assert len({name.partition(":")[0] for name in names}) == len(set(names))  # of each image, one version
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
@@ -82,6 +83,7 @@ def test_the_notes_for_agents_are_short(bake: Bake) -> None:
     assert len(bake().read("AGENTS.md").splitlines()) <= 20
 
 
+@pytest.mark.slow
 def test_a_commit_is_checked_with_the_projects_own_tools(bake: Bake, environment: dict[str, str]) -> None:
     project = bake().path
     git(project, "init", "--quiet")

@@ -45,7 +45,7 @@ CHECKS = [
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param({}, id="defaults"),
+        pytest.param({}, id="defaults", marks=pytest.mark.nightly),  # test_commands.py runs the same commands
         pytest.param(ARTICLE, id="article", marks=pytest.mark.nightly),
         pytest.param(HOSTILE, id="hostile"),
     ],

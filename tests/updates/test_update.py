@@ -44,10 +44,10 @@ def improve(template: Path) -> None:
         more = f'{init}        environment.filters["shout"] = str.upper\n'
         extensions.write_text(extensions.read_text().replace(init, more))
     (template / PROJECT / "GREETING").write_text("{{ cookiecutter.greeting | shout }}\n")
-    config = template / PROJECT / "app" / "config.py"
-    config.write_text(config.read_text() + "# A newer version.\n")
-    dockerfile = template / PROJECT / "Dockerfile"
-    dockerfile.write_text(dockerfile.read_text() + "# A newer version.\n")
+    [workflow] = (template / PROJECT / ".github" / "workflows").iterdir()
+    for name in ("app/config.py", "pyproject.toml", "Dockerfile", "compose.yaml", workflow):
+        path = template / PROJECT / name
+        path.write_text(path.read_text() + "# A newer version.\n")
     commit(template, "Greet")
 
 
@@ -59,11 +59,13 @@ def test_an_update_brings_the_new_and_keeps_the_owners(project: Path, home: Path
     assert updated.returncode == 0, updated.stdout + updated.stderr
     assert "Your project is in" not in updated.stdout
     assert (project / "GREETING").read_text() == "HELLO\n"
-    assert (project / "app" / "config.py").read_text().endswith("# A newer version.\n")
+    for name in ("app/config.py", "pyproject.toml"):
+        assert (project / name).read_text().endswith("# A newer version.\n")
+    for name in (".github/workflows/ci.yml", "Dockerfile", "compose.yaml"):  # dependabot changes them, too
+        assert "newer" not in (project / name).read_text()
     assert (project / "README.md").read_text().endswith("\nMy own words.\n")
     assert (project / ".env").read_text() == "DATABASE_URL=postgresql://u:mine@h/db\n"
     assert list(project.rglob("*.rej")) == []
-    assert "newer" not in (project / "Dockerfile").read_text()  # dependabot changes it, too
     commit(project, "Update")
 
     assert cruft(project, "check").returncode == 0
