@@ -1,7 +1,7 @@
 """Record `docs/terminal.svg`: the first minutes with the template, at a real terminal.
 
-`uv run python docs/terminal.py` needs the port 8000. git takes this clone for github.com/org/template: the last
-commit is rendered, not the files as they are. The temporary folder is shown as /home/ada.
+`uv run python docs/terminal.py` needs the port 8000. git takes this clone for github.com/org/template:
+the last commit is rendered, not the files as they are. The temporary folder is shown as /home/ada.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Every command of the READMEs and of `docs/` runs, in order, for an ordinary user; or a reason is given here."""
+"""Every command of the READMEs and of `docs/` runs for an ordinary user, or has a reason here."""
 
 import os
 import re
