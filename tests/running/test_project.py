@@ -150,9 +150,9 @@ def test_the_first_command_serves_a_user_from_a_real_database(
     with serving(bake().path, environment) as url, Client(base_url=url) as client:
         created = client.post("/users", json={"email": "ada@example.com"})
         assert created.status_code == 201
-        assert client.get(f"/users/{created.json()['id']}").json() == created.json()
+        assert client.get(f"/users/{created.json()['id']}").raise_for_status().json() == created.json()
         assert "swagger" in client.get("/docs").text
-        assert client.get("/openapi.json").json()["info"]["title"] == "My Service"
+        assert client.get("/openapi.json").raise_for_status().json()["info"]["title"] == "My Service"
 
 
 def test_schemathesis_finds_no_fault(bake: Bake, environment: dict[str, str]) -> None:

@@ -127,6 +127,7 @@ async def test_a_body_that_turns_out_too_large_is_refused(database: DatabaseSess
 
 async def test_a_validation_error_says_where_and_why(client: AsyncClient) -> None:
     response = await client.post("/users", json={"email": "secret-but-wrong"})
+    assert response.status_code == 422
     [error] = response.json()["errors"]
     assert error["loc"] == ["body", "email"]
     assert "email" in error["msg"]

@@ -66,7 +66,7 @@ async def test_a_killed_backend_is_a_503(client: AsyncClient, path: str) -> None
     response = await client.post(path)
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
-    assert (await client.get("/users")).json()["items"] == []
+    assert (await client.get("/users")).raise_for_status().json()["items"] == []
 
 
 async def test_the_error_of_a_route_is_the_answer_even_where_the_rollback_fails(client: AsyncClient) -> None:

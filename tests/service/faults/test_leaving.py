@@ -30,7 +30,9 @@ async def left_behind() -> int:
 
 async def nothing_is_left(client: AsyncClient) -> bool:
     async def nothing() -> bool:
-        return (await client.get("/test/open")).json() == NOTHING and await left_behind() == 0
+        return (
+            await client.get("/test/open")
+        ).raise_for_status().json() == NOTHING and await left_behind() == 0
 
     return await eventually(nothing, seconds=3)
 
@@ -92,7 +94,7 @@ async def test_a_deadline_leaves_no_query_running(
         await cancelled()
     assert open_now() == NOTHING
     assert await nothing_is_left(client)
-    assert (await client.get("/users")).json()["items"] == []
+    assert (await client.get("/users")).raise_for_status().json()["items"] == []
 
 
 async def test_a_stream_and_a_background_task_have_sessions_of_their_own(client: AsyncClient) -> None:
@@ -101,7 +103,7 @@ async def test_a_stream_and_a_background_task_have_sessions_of_their_own(client:
     response = await client.get("/test/export")
     assert response.text == "0@example.com\n1@example.com\n2@example.com\n"
     assert (await client.post("/test/background")).status_code == 200
-    assert len((await client.get("/users")).json()["items"]) == 4
+    assert len((await client.get("/users")).raise_for_status().json()["items"]) == 4
     assert open_now() == NOTHING
 
 

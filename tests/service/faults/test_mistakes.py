@@ -92,4 +92,4 @@ async def test_a_mistake_is_one_line_that_says_what_it_was(server: Server, user:
         for more in words[1:]:
             assert more in line
         assert user not in server.log  # what a validation error quotes, and what a statement was given
-        assert (await client.get("/test/open")).json() == NOTHING
+        assert (await client.get("/test/open")).raise_for_status().json() == NOTHING

@@ -122,7 +122,7 @@ async def test_a_database_that_never_answers_is_given_up(
                 assert await eventually(answered)
 
                 async def nothing_is_open() -> bool:  # the check at the start had a session, too
-                    opened = (await client.get("/test/open")).json()
+                    opened = (await client.get("/test/open")).raise_for_status().json()
                     return bool(opened == {"sessions": 0, "connections": 0})
 
                 assert await eventually(nothing_is_open)

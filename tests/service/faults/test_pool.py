@@ -44,7 +44,7 @@ async def test_requests_that_the_pool_cannot_serve_are_told_to_come_back() -> No
             assert all(
                 answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503
             )
-            assert (await client.get("/test/open")).json() == NOTHING
+            assert (await client.get("/test/open")).raise_for_status().json() == NOTHING
             assert {(await client.get("/users")).status_code for _ in range(20)} == {200}
         assert "503, TimeoutError: QueuePool limit" in server.log
         assert server.log.count(" 503, ") == statuses[503], server.log  # one line each
@@ -58,7 +58,7 @@ async def test_one_session_in_several_tasks_leaks_nothing_while_the_pool_connect
             answers = await asyncio.gather(*[client.get("/test/gather") for _ in range(25)])
             # On a connection that is open already, SQLAlchemy runs the statements one after the other.
             assert {answer.status_code for answer in answers} <= {200, 500, 503}
-            assert (await client.get("/test/open")).json() == NOTHING
+            assert (await client.get("/test/open")).raise_for_status().json() == NOTHING
             assert (await client.get("/users")).status_code == 200
         assert "500, InvalidRequestError: This session is provisioning a new connection" in server.log
 
@@ -70,7 +70,7 @@ async def test_a_connection_that_came_back_busy_is_replaced(database: DatabaseSe
             assert {(await client.get("/users")).status_code for _ in range(20)} == {200}
             await asyncio.sleep(0.2)
             assert {(await client.get("/users")).status_code for _ in range(20)} == {200}
-            assert (await client.get("/test/open")).json() == NOTHING
+            assert (await client.get("/test/open")).raise_for_status().json() == NOTHING
 
 
 @pytest.mark.parametrize("seconds", [0, 0.3])  # when the session is closed, the statement is over, or is not

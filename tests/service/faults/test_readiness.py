@@ -97,7 +97,7 @@ async def test_a_service_is_ready_while_long_statements_use_all_connections(
             long = [tasks.create_task(client.get(path, params={"seconds": 4})) for _ in range(6)]
 
             async def all_are_used() -> bool:
-                return bool((await client.get("/test/open")).json()["connections"] == 2)
+                return bool((await client.get("/test/open")).raise_for_status().json()["connections"] == 2)
 
             assert await eventually(all_are_used)
             while not all(task.done() for task in long):

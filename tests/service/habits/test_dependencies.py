@@ -187,7 +187,7 @@ async def test_an_override_of_the_dependencies_reaches_all_routes(
             async with AsyncClient(transport=ASGITransport(service), base_url="http://test") as client:
                 created = await client.post("/users", json={"email": "ada@example.com"})
                 assert created.status_code == 201
-                assert (await client.get("/users")).json()["items"] == [created.json()]
+                assert (await client.get("/users")).raise_for_status().json()["items"] == [created.json()]
                 article = await client.post("/test/as-the-article-has-it", json={"email": "b@example.com"})
                 assert article.status_code == 201
         finally:
@@ -213,7 +213,10 @@ async def test_an_override_reaches_a_sub_dependency(
             return [writer is session, reader is session]
 
         app.dependency_overrides[dependency] = lambda: session
-        assert (await client.get("/both")).json() == [dependency is get_db, dependency is get_read_db]
+        assert (await client.get("/both")).raise_for_status().json() == [
+            dependency is get_db,
+            dependency is get_read_db,
+        ]
 
 
 async def test_a_response_that_needs_an_id_needs_a_flush(

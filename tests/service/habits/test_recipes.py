@@ -358,7 +358,7 @@ async def test_the_bearer_of_a_token_reads_and_changes_the_own_account(
     client: AsyncClient, database: DatabaseSessionManager
 ) -> None:
     await accounts(database, 0, 0)
-    assert (await client.get("/me", headers=BEARER)).json() == "0@example.com"
+    assert (await client.get("/me", headers=BEARER)).raise_for_status().json() == "0@example.com"
     assert (await client.put("/me", json=ADA, headers=BEARER)).status_code == 204
     assert await emails() == ["ada@example.com", "1@example.com"]
 
@@ -415,7 +415,7 @@ async def test_a_hot_read_is_one_round_trip_and_holds_nothing(
         database.init_db(get_settings().model_copy(update={"database_url": proxy.url}))
         for _ in range(2):
             before = proxy.round_trips
-            assert (await client.get("/accounts/1")).json() == expected
+            assert (await client.get("/accounts/1")).raise_for_status().json() == expected
         assert proxy.round_trips - before == 1
         assert (await client.get("/accounts/2")).status_code == 404
         assert open_now() == {"sessions": 0, "connections": 0}
@@ -731,7 +731,7 @@ async def test_a_policy_shows_each_account_its_own_documents(
     for _ in range(3):
         for number, own in ((1, ["of 1", "too"]), (2, ["of 2"])):
             headers = {"Authorization": f"Bearer token {number}"}
-            assert (await client.get("/documents", headers=headers)).json() == own
+            assert (await client.get("/documents", headers=headers)).raise_for_status().json() == own
 
 
 async def test_without_an_account_there_is_an_error_and_no_row(documents: TwoRoles) -> None:

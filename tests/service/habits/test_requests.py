@@ -19,7 +19,7 @@ ADA = {"email": "ada@example.com"}
 
 
 async def stored(client: AsyncClient) -> int:
-    return len((await client.get("/users")).json()["items"])
+    return len((await client.get("/users")).raise_for_status().json()["items"])
 
 
 @pytest.fixture
@@ -129,17 +129,17 @@ async def test_a_client_that_leaves_takes_its_session_along(server: str) -> None
         await client.get("/health/ready")
         with pytest.raises(ReadTimeout):
             await client.get("/test/sleep", params={"seconds": 2}, timeout=0.3)
-        assert (await client.get("/test/open")).json() != NOTHING
+        assert (await client.get("/test/open")).raise_for_status().json() != NOTHING
 
         async def closed() -> bool:
-            return bool((await client.get("/test/open")).json() == NOTHING)
+            return bool((await client.get("/test/open")).raise_for_status().json() == NOTHING)
 
         assert await eventually(closed)
 
 
 async def test_a_route_sees_the_configured_schema(client: AsyncClient) -> None:
     schema = get_settings().database_schema
-    assert (await client.get("/test/schema")).json() == schema
+    assert (await client.get("/test/schema")).raise_for_status().json() == schema
     async with sessionmanager.session() as session:
         await session.rollback()  # a search path set by a statement would be gone now
         assert await session.scalar(text("SELECT current_schema()")) == schema

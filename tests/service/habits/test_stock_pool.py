@@ -35,7 +35,7 @@ def server(database: DatabaseSessionManager, tmp_path: Path) -> Generator[Server
 
 async def test_the_service_works_on_the_pool_of_sqlalchemy(server: Server, own_database: URL) -> None:
     async with AsyncClient(base_url=server.url, timeout=30) as client:
-        assert (await client.get("/test/pools")).json() == ["AsyncAdaptedQueuePool"] * 2
+        assert (await client.get("/test/pools")).raise_for_status().json() == ["AsyncAdaptedQueuePool"] * 2
 
         async def times(number: int, method: str, path: str) -> Counter[int]:
             asked = [client.request(method, path) for _ in range(number)]
@@ -45,11 +45,11 @@ async def test_the_service_works_on_the_pool_of_sqlalchemy(server: Server, own_d
         ada = {"email": "ada@example.com"}
         assert (await client.post("/users", json=ada)).status_code == 201
         assert (await client.post("/users", json=ada)).status_code == 409
-        assert (await client.get("/users/1")).json()["email"] == ada["email"]
+        assert (await client.get("/users/1")).raise_for_status().json()["email"] == ada["email"]
         assert (await client.post("/test/raise-after-flush")).status_code == 418
         assert (await client.post("/test/killed-before-commit")).status_code == 503
         assert await times(20, "GET", "/users") == {200: 20}
-        assert len((await client.get("/users")).json()["items"]) == 1
+        assert len((await client.get("/users")).raise_for_status().json()["items"]) == 1
         # Both pools, exhausted.
         for path in ("/test/sleep?seconds=2", "/test/read-and-sleep?seconds=2"):
             assert await times(5, "GET", path) == {200: 2, 503: 3}
@@ -59,14 +59,14 @@ async def test_the_service_works_on_the_pool_of_sqlalchemy(server: Server, own_d
                 await client.get("/test/sleep?seconds=60")
 
         async def nothing_is_open() -> bool:
-            return bool((await client.get("/test/open")).json() == NOTHING)
+            return bool((await client.get("/test/open")).raise_for_status().json() == NOTHING)
 
         assert await eventually(nothing_is_open)
         await on_server(own_database, KILL)
         await asyncio.sleep(0.1)  # for the news to arrive
         assert await times(5, "GET", "/users") == {200: 5}
         assert await times(5, "POST", "/test/unit") == {200: 5}
-        assert (await client.get("/test/open")).json() == NOTHING
+        assert (await client.get("/test/open")).raise_for_status().json() == NOTHING
     # The end of the application.
     server.process.terminate()
     await asyncio.to_thread(server.process.wait, 30)

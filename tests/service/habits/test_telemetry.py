@@ -195,4 +195,4 @@ async def test_a_collector_that_is_away_costs_no_request_and_holds_up_no_end(col
 @pytest.mark.usefixtures("database")
 async def test_without_the_variables_nothing_is_set_up() -> None:
     with served() as server, Client(base_url=server.url) as client:
-        assert client.get("/test/telemetry").json() == {"engine": 0, "fastapi": False}
+        assert client.get("/test/telemetry").raise_for_status().json() == {"engine": 0, "fastapi": False}

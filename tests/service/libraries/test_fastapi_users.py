@@ -111,8 +111,8 @@ async def test_an_account_is_registered_logs_in_and_is_the_current_one(client: A
     assert await emails() == [ADA["email"]]
 
     header = await log_in(client)
-    assert (await client.get("/accounts/me", headers=header)).json() == registered.json()
-    assert (await client.get("/who", headers=header)).json() == [ADA["email"]] * 2
+    assert (await client.get("/accounts/me", headers=header)).raise_for_status().json() == registered.json()
+    assert (await client.get("/who", headers=header)).raise_for_status().json() == [ADA["email"]] * 2
     assert (await client.get("/who")).status_code == 401
 
 

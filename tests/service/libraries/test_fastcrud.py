@@ -93,8 +93,8 @@ async def test_a_row_is_created_changed_and_read(client: AsyncClient) -> None:
     assert await names() == ["floor"]
 
     for path in ("/lamps/1", "/read/1"):
-        assert (await client.get(path)).json() == {"id": 1, "name": "floor"}
-    assert (await client.get("/lamps")).json()["data"] == [{"id": 1, "name": "floor"}]
+        assert (await client.get(path)).raise_for_status().json() == {"id": 1, "name": "floor"}
+    assert (await client.get("/lamps")).raise_for_status().json()["data"] == [{"id": 1, "name": "floor"}]
     assert (await client.get("/lamps/2")).status_code == 404
 
     assert (await client.delete("/lamps/1")).status_code == 200

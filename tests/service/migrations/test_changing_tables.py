@@ -321,11 +321,11 @@ async def assert_new_reads_old_and_old_reads_new(old: Server, new: Server) -> No
     async with AsyncClient() as client:
         for (writer, written), (reader, read) in permutations([(old, "full_name"), (new, "name")]):
             data = {"email": f"{written}@example.com", written: "x"}
-            user = (await client.post(f"{writer.url}/users", json=data)).json()
+            user = (await client.post(f"{writer.url}/users", json=data)).raise_for_status().json()
             path = f"/users/{user['id']}"
-            assert (await client.get(reader.url + path)).json()[read] == "x"
+            assert (await client.get(reader.url + path)).raise_for_status().json()[read] == "x"
             await client.patch(writer.url + path, json={written: None})
-            assert (await client.get(reader.url + path)).json()[read] is None
+            assert (await client.get(reader.url + path)).raise_for_status().json()[read] is None
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ async def new_user(service: Service) -> int:
     """Create a user, and return its id."""
     async with AsyncClient(base_url=service.server.url) as client:
         created = await client.post("/users", json={"email": f"{secrets.token_hex(6)}@example.com"})
-    return int(created.json()["id"])
+    return int(created.raise_for_status().json()["id"])
 
 
 KEY = "FOREIGN KEY (editor_id) REFERENCES users (id)"

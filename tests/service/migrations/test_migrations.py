@@ -87,7 +87,7 @@ def test_a_schema_of_any_name_is_migrated_and_served(empty_database: URL) -> Non
     with served(**environment) as server, Client(base_url=server.url) as client:
         assert client.post("/users", json={"email": "ada@example.com"}).status_code == 201
         assert client.get("/users/1").status_code == 200
-        assert client.get("/test/schema").json() == name
+        assert client.get("/test/schema").raise_for_status().json() == name
     done = run("-m", "app.users.clear", "1", **environment)
     assert done.stdout == "1 users deleted, 0 ids unknown.\n"
     tables = "SELECT string_agg(tablename, ' ') FROM pg_tables WHERE schemaname = '{}'"

@@ -139,7 +139,10 @@ async def load(url: str) -> AsyncGenerator[Load]:
                     load.running = False
             assert set(load.written) <= {201, 503}
             assert set(load.read) <= {200, 503}
-            assert (await client.get("/test/open")).json() == {"sessions": 0, "connections": 0}
+            assert (await client.get("/test/open")).raise_for_status().json() == {
+                "sessions": 0,
+                "connections": 0,
+            }
         assert server.tracebacks == []
 
 

@@ -124,9 +124,12 @@ async def test_two_services_with_two_workers_each_get_nothing_but_their_own(serv
         read = await client.get(f"/users/{user['id']}")
         statuses["GET", read.status_code] += 1
         assert read.json() == user
-        page = (await client.get("/users", params={"limit": 5})).json()["items"]
+        page = (await client.get("/users", params={"limit": 5})).raise_for_status().json()["items"]
         assert all(item["full_name"].startswith(f"{service}.") for item in page)
-        assert (await client.get("/test/echo", params={"name": name})).json() == [name, schema]
+        assert (await client.get("/test/echo", params={"name": name})).raise_for_status().json() == [
+            name,
+            schema,
+        ]
 
     with (
         served("--workers", "2", **services[0].environment) as first,

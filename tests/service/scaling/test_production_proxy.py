@@ -285,7 +285,10 @@ def test_the_scheme_is_the_one_that_an_outer_proxy_names(
 ) -> None:
     headers = {"Host": "service.example"} | ({"X-Forwarded-Proto": given} if given else {})
     with proxy.client() as client:
-        assert client.get("/test/url", headers=headers).json() == f"{scheme}://service.example/users/1"
+        assert (
+            client.get("/test/url", headers=headers).raise_for_status().json()
+            == f"{scheme}://service.example/users/1"
+        )
 
 
 def test_the_log_of_the_proxy_shows_nothing_raw(proxy: Proxied) -> None:

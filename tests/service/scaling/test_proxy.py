@@ -65,9 +65,12 @@ def test_the_scheme_is_the_one_of_the_client_if_the_proxy_is_trusted(
 ) -> None:
     trust = {"FORWARDED_ALLOW_IPS": trusted} if trusted else {}
     with behind_nginx(tmp_path, **trust) as (client, server):
-        assert client.get("/api/test/url").json() == f"{scheme}://{NAME}/api/users/1"
+        assert client.get("/api/test/url").raise_for_status().json() == f"{scheme}://{NAME}/api/users/1"
         forged = {"X-Forwarded-Proto": "gopher", "X-Forwarded-Host": "evil.example"}
-        assert client.get("/api/test/url", headers=forged).json() == f"{scheme}://{NAME}/api/users/1"
+        assert (
+            client.get("/api/test/url", headers=forged).raise_for_status().json()
+            == f"{scheme}://{NAME}/api/users/1"
+        )
         assert "evil" not in server.log
 
 
@@ -83,6 +86,6 @@ def test_the_documentation_works_below_a_path(own_database: URL, tmp_path: Path)
     with behind_nginx(tmp_path, DOCS="true") as (client, _):
         for page in ("docs", "redoc"):
             assert "/api/openapi.json" in client.get(f"/api/{page}").text
-        document = client.get("/api/openapi.json").json()
+        document = client.get("/api/openapi.json").raise_for_status().json()
         assert document["servers"] == [{"url": "/api"}]
         assert "/users" in document["paths"]

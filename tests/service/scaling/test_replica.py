@@ -80,16 +80,16 @@ async def client_of(pair: Pair, **environment: str) -> AsyncGenerator[AsyncClien
 
 
 async def reads_replica(client: AsyncClient) -> bool:
-    answer: bool = (await client.get("/test/reads-replica")).json()
+    answer: bool = (await client.get("/test/reads-replica")).raise_for_status().json()
     return answer
 
 
 async def test_reads_go_to_the_replica_and_writes_to_the_primary(pair: Pair) -> None:
     async with client_of(pair) as client:
         assert await reads_replica(client)
-        user = (await client.post("/users", json={"email": "written@example.com"})).json()
+        user = (await client.post("/users", json={"email": "written@example.com"})).raise_for_status().json()
         await caught_up(pair)
-        assert (await client.get(f"/users/{user['id']}")).json() == user
+        assert (await client.get(f"/users/{user['id']}")).raise_for_status().json() == user
         assert (await client.get("/health/ready")).status_code == 200
 
 
@@ -97,9 +97,9 @@ async def test_who_must_see_what_was_just_written_takes_the_other_session(pair: 
     await on_server(pair.replica, "SELECT pg_wal_replay_pause()")
     try:
         async with client_of(pair) as client:
-            user = (await client.post("/users", json={"email": "just@example.com"})).json()
+            user = (await client.post("/users", json={"email": "just@example.com"})).raise_for_status().json()
             assert (await client.get(f"/users/{user['id']}")).status_code == 404
-            assert (await client.get(f"/test/users/{user['id']}")).json() == user["email"]
+            assert (await client.get(f"/test/users/{user['id']}")).raise_for_status().json() == user["email"]
     finally:
         await on_server(pair.replica, "SELECT pg_wal_replay_resume()")
 

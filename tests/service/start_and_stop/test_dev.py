@@ -387,7 +387,7 @@ async def test_a_development_database_older_than_the_roles_is_still_served(proje
 @pytest.mark.usefixtures("environment")
 def test_a_folder_and_its_copy_have_a_server_each(project: Path) -> None:
     with running_dev(project) as (_, client):
-        created = client.post("/users", json={"email": "bob@example.com"}).json()
+        created = client.post("/users", json={"email": "bob@example.com"}).raise_for_status().json()
         copy = project.parent / "copy"
         copy_folder(project, copy)
         delete = ("psql", "-c", f"DELETE FROM users WHERE id = {created['id']}")
