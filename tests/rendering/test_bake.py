@@ -79,6 +79,19 @@ def test_every_way_in_renders_the_same(
     ]
 
 
+def test_rendering_leaves_no_bytecode_where_it_would_be_rendered(
+    home: Path, tmp_path: Path, template_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    template = tmp_path / "template"
+    git(tmp_path, "clone", "--quiet", str(template_repository), str(template))
+    command = ["cookiecutter", str(template), "--no-input", "-o", str(tmp_path / "output")]
+    for options in ([], ["--overwrite-if-exists"]):
+        subprocess.run([*command, *options], check=True)
+    assert git(template, "status", "--porcelain", "--ignored") == "!! local_extensions/__pycache__/\n"
+    assert list((tmp_path / "output").rglob("__pycache__")) == []
+
+
 @pytest.mark.parametrize(("ci", "present"), [("github", {GITHUB}), ("gitlab", {GITLAB}), ("none", set())])
 def test_only_the_chosen_ci_is_rendered(bake: Bake, ci: str, present: set[str]) -> None:
     project = bake(ci=ci)
