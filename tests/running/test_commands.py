@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -143,12 +144,15 @@ class House:
         self.folder, self.user = folder, ordinary_user()
         self.template = folder / "template"
         git(folder, "clone", "--quiet", str(repository), str(self.template))
+        version = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["version"]
+        git(self.template, "tag", f"v{version}")  # the READMEs name the newest release
         kept = ("LANG", "PIP_", "UV_INDEX", "UV_DEFAULT", "SSL_", "HTTP", "http", "NO_PROXY", "no_proxy")
         self.environment = {name: value for name, value in os.environ.items() if name.startswith(kept)}
         path = os.environ["PATH"] if self.user is None else "/usr/local/bin:/usr/bin:/bin"
         self.environment |= {
             "HOME": str(folder),
             "PATH": f"{self.template / '.uv' / 'bin'}:{path}",
+            "TMPDIR": tempfile.mkdtemp(dir=folder),
             "GIT_PAGER": "cat",
         }
         settings = [

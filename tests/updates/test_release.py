@@ -26,6 +26,12 @@ def test_the_version_is_the_newest_of_the_changelog() -> None:
     )
 
 
+def test_the_readme_takes_the_newest_release() -> None:
+    named = re.findall(r"--checkout v([\d.]+\d)", (TEMPLATE / "README.md").read_text())
+    assert len(named) > 2
+    assert set(named) == {VERSION}
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.parametrize(("tag", "status"), [(f"v{VERSION}", 0), ("v0.0.1", 1), ("v1", 1)])
 def test_the_release_of_a_tag_has_the_notes_of_its_version_or_fails(
