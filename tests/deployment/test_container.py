@@ -204,7 +204,7 @@ def test_the_image_migrates_and_serves_and_writes_nothing(
                 assert client.post("/users", json={"email": "ada@example.com"}).status_code == 201
                 assert client.post("/users", json={"email": "no address"}).status_code == 422
             server.send_signal(signal.SIGTERM)
-            assert server.wait(timeout=20) in (0, -signal.SIGTERM)
+            assert server.wait(timeout=60) in (0, -signal.SIGTERM)
         finally:
             server.kill()
             server.wait()

@@ -189,7 +189,7 @@ async def test_a_collector_that_is_away_costs_no_request_and_holds_up_no_end(col
     with served(**away) as server, Client(base_url=server.url) as client:
         assert [client.get("/users").status_code for _ in range(20)] == [200] * 20
         server.process.terminate()
-        server.process.wait(timeout=10)
+        server.process.wait(timeout=60)
 
 
 @pytest.mark.usefixtures("database")
