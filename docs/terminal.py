@@ -1,7 +1,8 @@
 """Record `docs/terminal.svg`: the first minutes with the template, at a real terminal.
 
 `uv run python docs/terminal.py` needs the port 8000. git takes this clone for github.com/org/template:
-the last commit is rendered, not the files as they are. The temporary folder is shown as /home/ada.
+the last commit is rendered, not the files as they are. The temporary folder is shown as /home/ada. Left
+out are lines that differ from run to run, and symbols that many fonts do not have.
 """
 
 import os
@@ -23,6 +24,8 @@ ANSWERS = {"Name of the project": "Order Book", "Schema of the tables": "orders"
 USER = """curl http://127.0.0.1:8000/users --json '{"email": "ada@example.com"}'"""
 END_OF_DEFAULT = ")\x1b[0m"  # as rich colours it
 FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # of another server
+LEFT_OUT = re.compile(r"process|Using import string|Will watch for changes")
+SYMBOLS = re.compile("[\U0001f300-\U0001faff]")
 
 
 def main() -> None:
@@ -32,11 +35,18 @@ def main() -> None:
         shown = [command("uvx cookiecutter gh:org/template"), questions(folder)]
         shown += [command("cd order-book && uv run python -m dev"), *serve(folder / "order-book")]
     text = "".join(shown).replace(name, SHOWN_AS).replace("\r\n", "\n")
-    lines = [line.rstrip() for line in text.splitlines() if Text.from_ansi(line).plain.strip()]
+    lines = [line.rstrip() for line in SYMBOLS.sub("  ", text).splitlines() if is_shown(line)]
     console = Console(record=True, width=COLUMNS, file=StringIO())
     console.print(Text.from_ansi("\n".join(lines)))
+    console.print()  # rich cuts the last line, and its underscores with it
     picture = FONTS.sub("", console.export_svg(title="", unique_id="terminal"))
     PICTURE.write_text(f"{picture}\n", encoding="utf-8")
+
+
+def is_shown(line: str) -> bool:
+    """Tell whether a line with its colours is in the picture."""
+    words = Text.from_ansi(line).plain.strip()
+    return bool(words) and not LEFT_OUT.search(words)
 
 
 def command(line: str) -> str:

@@ -11,17 +11,18 @@ LIBRARIES = {
     "test_fastcrud.py": "fastcrud>=0.23,<0.24",
     "test_fastapi_pagination.py": "fastapi-pagination>=0.16.1,<0.17",
     "test_sqladmin.py": "sqladmin>=0.32,<0.33",
+    "test_sqlmodel.py": "sqlmodel>=0.0.50,<0.1",
     "test_taskiq.py": "taskiq[zmq]>=0.13,<0.14",
     "test_celery.py": "celery>=5.7,<6",
     "test_polyfactory.py": "polyfactory>=3.5,<4",
 }
 
 
-SLOW = ("test_celery.py",)  # starts and stops workers
+NIGHTLY = ("test_celery.py", "test_sqlmodel.py")  # starts and stops workers; has models of its own
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.nightly] * (name in SLOW)) for name in LIBRARIES]
+    "name", [pytest.param(name, marks=[pytest.mark.nightly] * (name in NIGHTLY)) for name in LIBRARIES]
 )
 def test_the_library_works_on_the_sessions(bake: Bake, environment: dict[str, str], name: str) -> None:
     output = run_tests(bake(), environment, f"libraries/{name}", libraries=[LIBRARIES[name]])

@@ -1,4 +1,4 @@
-"""Each file here needs a library that the project does not have: see `tests/test_libraries.py`."""
+"""Each file here needs a library that the project does not have: see `tests/running/test_libraries.py`."""
 
 from importlib.util import find_spec
 
@@ -9,6 +9,7 @@ LIBRARIES = {
     "test_fastcrud.py": "fastcrud",
     "test_fastapi_pagination.py": "fastapi_pagination",
     "test_sqladmin.py": "sqladmin",
+    "test_sqlmodel.py": "sqlmodel",
     "test_taskiq.py": "taskiq",
     "test_celery.py": "celery",
     "test_polyfactory.py": "polyfactory",
