@@ -190,6 +190,7 @@ def house(template_repository: Path) -> Generator[House]:
         yield House(Path(name), template_repository)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="the commands are those of a POSIX shell")
 def test_the_commands_of_the_readmes_and_of_the_pages_work(house: House) -> None:
     with ExitStack() as shells:

@@ -61,6 +61,7 @@ def test_the_release_of_a_tag_has_the_notes_of_its_version_or_fails(
         assert f"pyproject.toml has {VERSION}" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_project_goes_from_one_tag_to_the_next(
     home: Path, template_repository: Path, tmp_path: Path
 ) -> None:
