@@ -108,6 +108,14 @@ def test_the_level_is_that_of_all_logs(logger: str) -> None:
     assert "news" not in said
 
 
+@pytest.mark.parametrize(("options", "lines"), [([], 1), (["--no-access-log"], 0)])
+def test_uvicorns_option_switches_the_lines_of_requests_off(options: list[str], lines: int) -> None:
+    with served(*options) as server:
+        assert httpx2.get(f"{server.url}/users/1").status_code == 404
+        assert server.log.count("GET /users/1") == lines  # written before the answer is sent
+        assert "Application startup complete" in server.log
+
+
 def test_a_cycle_of_errors_has_an_end() -> None:
     first, second = ValueError(), KeyError()
     first.__context__, second.__context__ = second, first

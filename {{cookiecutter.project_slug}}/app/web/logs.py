@@ -89,7 +89,8 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
-        logger.setLevel(level)
-        logger.handlers, logger.propagate = [], True
+        if logger.handlers or logger.propagate:  # else `uvicorn --no-access-log` has silenced it
+            logger.setLevel(level)
+            logger.handlers, logger.propagate = [], True
     logging.getLogger("app.db.pool").setLevel("WARNING")  # SQLAlchemy's news of each connection
     logging.getLogger("asyncio").addFilter(filter_asyncio)
