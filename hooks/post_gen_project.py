@@ -46,6 +46,7 @@ def say_what_is_next() -> None:
     say(f"\nYour project is in {Path.cwd()}. In that folder:")
     say("  uv run python -m dev    runs it")
     say("  uv run pytest           tests it")
+    say("Commit uv.lock, which the first of them writes.")
 
 
 def say(line: str) -> None:

@@ -9,7 +9,9 @@ each question instead, whose value is rendered there and then: `{{ cookiecutter 
 - `inside.py`: what cookiecutter and cruft do not tell an extension.
 """
 
+import shutil
 import sys
+from pathlib import Path
 
 from jinja2 import Environment
 from jinja2.ext import Extension
@@ -42,8 +44,10 @@ class Filters(Extension):
 def forget_modules() -> None:
     """Let the next environment import this package anew.
 
-    `cruft update` renders two versions of the template in one process. Each is to load its own files.
+    `cruft update` renders two versions of the template in one process, from one folder, within a second. Each
+    is to load its own files. Where a file has the same size in both, the bytecode of the other would be taken.
     """
     for name in list(sys.modules):
         if name.partition(".")[0] == __name__:
             del sys.modules[name]
+    shutil.rmtree(Path(__file__).parent / "__pycache__", ignore_errors=True)

@@ -108,6 +108,7 @@ def test_the_end_says_where_the_project_is_and_what_is_next(home: Path, tmp_path
         f"Your project is in {tmp_path / 'my-service'}. In that folder:",
         "  uv run python -m dev    runs it",
         "  uv run pytest           tests it",
+        "Commit uv.lock, which the first of them writes.",
         "",
     ]
 

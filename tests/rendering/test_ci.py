@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -70,6 +71,58 @@ def test_images_are_named_by_digest(bake: Bake) -> None:
     assert len(names) >= 5
     assert [name for name in names if not re.search(r":[\w.-]+@sha256:[0-9a-f]{64}$", name)] == []
     assert len({name.partition(":")[0] for name in names}) == len(set(names))  # of each image, one version
+
+
+SYSTEMS = ["ubuntu-latest", "macos-latest", "windows-latest"]
+PROGRAMS = "sudo apt-get update && sudo apt-get install --yes pgbouncer nginx"
+
+
+def workflow(folder: Path, name: str) -> dict[Any, Any]:
+    """Return a workflow, whose `on` is True to YAML 1.1."""
+    loaded: dict[Any, Any] = yaml.safe_load((folder / ".github" / "workflows" / f"{name}.yml").read_text())
+    return loaded
+
+
+def runs(job: dict[str, Any]) -> list[str]:
+    """Return what a job runs, of each step the first line."""
+    return [step["run"].splitlines()[0] for step in job["steps"] if "run" in step]
+
+
+def test_our_ci_runs_everything_on_each_system() -> None:
+    jobs = workflow(TEMPLATE, "ci")["jobs"]
+    assert {name: job["strategy"]["matrix"]["os"] for name, job in jobs.items()} == dict.fromkeys(
+        jobs, SYSTEMS
+    )
+    checks = ["uv run ruff check .", "uv run ruff format --check .", "uv run mypy", "uv run pytest -n 2"]
+    assert runs(jobs["test"]) == [PROGRAMS, *checks]
+    first, served = runs(jobs["first-request"])
+    assert first in (TEMPLATE / "README.md").read_text()
+    assert served.removesuffix(" &") in (TEMPLATE / "README.md").read_text()
+    nightly = workflow(TEMPLATE, "nightly")
+    assert nightly[True]["schedule"]
+    assert runs(nightly["jobs"]["test"]) == [PROGRAMS, "uv run pytest -n 2 -m nightly"]
+    assert runs(nightly["jobs"]["audit"])[0] == "uv audit"
+
+
+def test_a_release_is_a_tag_that_was_tested() -> None:
+    release = workflow(TEMPLATE, "release")
+    assert release[True] == {"push": {"tags": ["v*"]}}
+    assert [job.get("needs") for job in release["jobs"].values()] == [None, "version", "test"]
+    assert release["jobs"]["test"]["uses"] == "$/.github/workflows/ci.yml"
+
+
+def test_the_rendered_ci_checks_each_push_and_audits_each_week(bake: Bake) -> None:
+    rendered = workflow(bake(ci="github").path, "ci")
+    assert rendered[True]["schedule"]
+    gitlab = yaml.safe_load(bake(ci="gitlab").read(".gitlab-ci.yml"))
+    for checks, security in [
+        (runs(rendered["jobs"]["check"]), runs(rendered["jobs"]["security"])),
+        (gitlab["check"]["script"], gitlab["security"]["script"]),
+    ]:
+        assert [line for line in checks if "pytest" in line] == ["uv run pytest -n auto"]
+        assert [line.split()[-1] for line in checks if "alembic" in line] == ["head", "check"]
+        assert security[0] == "uv audit"
+        assert len(security) == 3
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])

@@ -15,7 +15,9 @@ from tests.conftest import TEMPLATE, commit, cruft, git
 VERSION = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["version"]
 CHANGELOG = (TEMPLATE / "CHANGELOG.md").read_text()
 RELEASE = yaml.safe_load((TEMPLATE / ".github" / "workflows" / "release.yml").read_text())
-SCRIPTS = [step["run"] for step in RELEASE["jobs"]["release"]["steps"] if "run" in step]
+SCRIPTS = [
+    step["run"] for job in ("version", "release") for step in RELEASE["jobs"][job]["steps"] if "run" in step
+]
 
 
 def test_the_version_is_the_newest_of_the_changelog() -> None:

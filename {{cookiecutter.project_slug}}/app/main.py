@@ -48,4 +48,5 @@ app = FastAPI(
 add_middleware(app, settings)
 add_problem_handlers(app)
 app.include_router(users)
-app.include_router(health)  # the last: FastAPI tries one router after the other
+# FastAPI tries one router after the other: a catch-all route comes after this line.
+app.include_router(health)

@@ -1,6 +1,10 @@
 """CORS_ORIGINS: whose pages may call the service."""
 
+import json
+import re
+import socket
 from collections.abc import Generator
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -60,6 +64,25 @@ def test_a_page_of_an_allowed_origin_sees_every_answer(
     assert "Origin" in answer.headers["vary"]
     refused = client.request(method, path, json="x", headers={"Origin": OTHER})
     assert (refused.status_code, ALLOWED in refused.headers) == (status, False)
+
+
+@pytest.mark.parametrize("parser", ["httptools", "h11"])
+def test_a_preflight_that_follows_another_request_has_an_id_of_its_own(parser: str) -> None:
+    """Both come in one packet: uvicorn begins with the second inside the first."""
+    first, head = "0" * 32, f"Host: x\r\nOrigin: {PAGE}\r\n"
+    packet = f"GET /nothing HTTP/1.1\r\n{head}X-Request-ID: {first}\r\n\r\n"
+    packet += (
+        f"OPTIONS /users HTTP/1.1\r\n{head}Access-Control-Request-Method: GET\r\nConnection: close\r\n\r\n"
+    )
+    with served("--http", parser, CORS_ORIGINS=PAGE) as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(packet.encode())
+            answer = b"".join(iter(lambda: client.recv(65_536), b"")).decode().lower()
+        mine, other = re.findall(r"^x-request-id: (\w+)\r$", answer, re.MULTILINE)
+        assert mine == first != other
+        [line] = [line for line in server.log.splitlines() if "OPTIONS /users" in line]
+        assert json.loads(line)["request_id"] == other
 
 
 def test_pages_of_all_origins_may_call_without_cookies(own_database: object) -> None:

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings
@@ -91,6 +92,18 @@ def limited(receive: Receive, size: int) -> Receive:
     return receive_limited
 
 
+class PreflightGuard(CORSMiddleware):
+    """Gives an id to a preflight, too: the answer to it does not come from RequestGuard."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a preflight."""
+        chosen = choose_request_id(request_headers.get("x-request-id"))
+        request_id.set(chosen)
+        response = super().preflight_response(request_headers)
+        response.headers["X-Request-ID"] = chosen
+        return response
+
+
 async def answer_failure(scope: Scope, receive: Receive, send: Send, *, started: bool) -> None:
     """Answer 500. A response that has begun can only be broken off: the server closes the connection."""
     if scope["type"] == "websocket":
@@ -105,7 +118,7 @@ def add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(RequestGuard, max_body_size=settings.max_body_size)
     if origins := settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            PreflightGuard,
             allow_origins=origins,
             allow_methods=["*"],
             allow_headers=["*"],
