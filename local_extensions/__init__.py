@@ -45,7 +45,7 @@ def forget_modules() -> None:
     """Let the next environment import this package anew.
 
     `cruft update` renders two versions of the template in one process, from one folder, within a second. Each
-    is to load its own files. Where a file has the same size in both, the bytecode of the other would be taken.
+    is to load its own files. Where a file has the same size in both, the other's bytecode would be taken.
     """
     for name in list(sys.modules):
         if name.partition(".")[0] == __name__:
