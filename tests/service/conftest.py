@@ -8,11 +8,13 @@ import asyncio
 import logging
 import os
 import secrets
+import signal
 from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` lets programs ignore Ctrl-C
 for name in [name for name in os.environ if name.startswith("OTEL_")]:
     del os.environ[name]  # tests are not reported
 os.environ.update(  # whatever was answered, and whatever is in .env

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -435,14 +435,6 @@ def test_psql_gets_the_password_by_a_variable(project: Path, own_database: URL, 
 # Reset
 
 
-def ended_by_interrupt(process: subprocess.Popen[bytes]) -> bool:
-    """Press Ctrl-C. Python sees the first one at the second if it comes just before the program reads."""
-    process.send_signal(signal.SIGINT)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=5)
-    return process.poll() is not None
-
-
 @pytest.mark.usefixtures("environment")
 def test_reset_deletes_only_when_somebody_agrees(project: Path) -> None:
     data = project / ".postgres/data"
@@ -458,8 +450,8 @@ def test_reset_deletes_only_when_somebody_agrees(project: Path) -> None:
             assert terminal.process.wait(timeout=60) == 1
     with on_terminal(project, "-m", "dev", "reset") as terminal:
         terminal.wait_for("[y/N]")
-        wait_for(lambda: ended_by_interrupt(terminal.process))
-        assert terminal.process.returncode == 130
+        terminal.process.send_signal(signal.SIGINT)  # Ctrl-C
+        assert terminal.process.wait(timeout=60) == 130
         assert "Traceback" not in terminal.shown
     assert data.exists()
     with on_terminal(project, "-m", "dev", "reset") as terminal:
