@@ -31,6 +31,12 @@ LIBRARIES = [
 PICTURES: dict[str, Figure] = {}  # by name, until `write` writes them
 mpl.rcParams["svg.hashsalt"] = "the same every time"
 mpl.rcParams["font.size"] = 9
+NOTE = (
+    "One worker on one core. CPU is that of the server's process. [README.md](README.md) of this folder says "
+    "who the contenders are. Compare within one table alone: the machine is not the same from one minute to "
+    "the next. Ratios are medians of the ratios of each round, so they differ a little from dividing these "
+    "numbers."
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def document(sections: Sequence[Section]) -> str:
         "# Results",
         *(section.opening for section in sections if section.opening),
         *([table(["", *columns], rows)] if rows else []),
-        "One worker on one core. CPU is that of the server's process. README.md says who the contenders are.",
+        NOTE,
         machine(),
         "## Goals",
         table(

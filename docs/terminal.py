@@ -93,7 +93,7 @@ def serve(project: Path) -> list[str]:
     created.expect(pexpect.EOF)
     server.sendintr()
     server.expect(pexpect.EOF)
-    return [shown, command(USER), str(created.before), "\n"]
+    return [shown, "\x1b[2m# in another terminal\x1b[0m\n", command(USER), str(created.before), "\n"]
 
 
 if __name__ == "__main__":
