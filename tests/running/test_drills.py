@@ -5,17 +5,10 @@ import shlex
 import shutil
 
 from tests.conftest import Bake, BakedProject
+from tests.running.test_project import CHECKS as OF_PROJECT
 from tests.running.test_project import run
 
-CHECKS = [
-    "ruff check .",
-    "ruff format --check .",
-    "mypy",
-    "ty check",
-    "pytest -q -n 2",
-    "python -m dev alembic upgrade head",
-    "python -m dev alembic check",
-]
+CHECKS = [*OF_PROJECT, "python -m dev alembic upgrade head", "python -m dev alembic check"]
 
 
 def check(project: BakedProject, environment: dict[str, str]) -> None:

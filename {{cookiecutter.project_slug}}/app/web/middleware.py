@@ -16,7 +16,7 @@ from app.config import Settings
 from app.db import UnitOfWorkOpenError, origin, sessionmanager
 from app.web.causes import cause_of
 from app.web.problems import DETAIL, problem
-from app.web.request_ids import choose_request_id, request_id
+from app.web.request_ids import set_request_id
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,7 @@ class RequestGuard:
         asked = f"{scope.get('method', 'WEBSOCKET')} {scope['path']}: "
         origin.set(asked)
         headers = Headers(scope=scope)
-        chosen = choose_request_id(headers.get("x-request-id"))
-        request_id.set(chosen)
+        chosen = set_request_id(headers)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -97,8 +96,7 @@ class PreflightGuard(CORSMiddleware):
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Answer a preflight."""
-        chosen = choose_request_id(request_headers.get("x-request-id"))
-        request_id.set(chosen)
+        chosen = set_request_id(request_headers)
         response = super().preflight_response(request_headers)
         response.headers["X-Request-ID"] = chosen
         return response

@@ -5,14 +5,19 @@ import os
 import re
 from contextvars import ContextVar
 
+from starlette.datastructures import Headers
+
 UUID = re.compile("[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
-def choose_request_id(sent: str | None) -> str:
-    """Return the X-Request-ID that the client sent, if it is a UUID, else a new one."""
-    return sent if sent and UUID.fullmatch(sent) else os.urandom(16).hex()
+def set_request_id(headers: Headers) -> str:
+    """Give the request an id, and return it: the client's X-Request-ID if that is a UUID, else a new one."""
+    sent = headers.get("x-request-id", "")
+    chosen = sent if UUID.fullmatch(sent) else os.urandom(16).hex()
+    request_id.set(chosen)
+    return chosen
 
 
 def add_request_id(record: logging.LogRecord) -> bool:
