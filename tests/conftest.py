@@ -69,6 +69,13 @@ def template_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository
 
 
+@pytest.fixture
+def template(template_repository: Path, tmp_path: Path) -> Path:
+    """A clone of the template, for a test to change."""
+    git(tmp_path, "clone", "--quiet", str(template_repository), str(tmp_path / "template"))
+    return tmp_path / "template"
+
+
 def git(repository: Path, *arguments: str) -> str:
     """Run git as somebody who has not configured it."""
     somebody = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]

@@ -80,11 +80,9 @@ def test_every_way_in_renders_the_same(
 
 
 def test_rendering_leaves_no_bytecode_in_the_template(
-    home: Path, tmp_path: Path, template_repository: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    template = tmp_path / "template"
-    git(tmp_path, "clone", "--quiet", str(template_repository), str(template))
     command = ["cookiecutter", str(template), "--no-input", "-o", str(tmp_path / "output")]
     for options in ([], ["--overwrite-if-exists"]):
         subprocess.run([*command, *options], check=True)

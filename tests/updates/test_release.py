@@ -64,11 +64,7 @@ def test_the_release_of_a_tag_has_the_notes_of_its_version_or_fails(
 
 
 @pytest.mark.slow
-def test_a_project_goes_from_one_tag_to_the_next(
-    home: Path, template_repository: Path, tmp_path: Path
-) -> None:
-    template = tmp_path / "template"
-    git(tmp_path, "clone", "--quiet", str(template_repository), str(template))
+def test_a_project_goes_from_one_tag_to_the_next(home: Path, template: Path, tmp_path: Path) -> None:
     git(template, "tag", "v1.0.0")
     config = template / "{{cookiecutter.project_slug}}" / "app" / "config.py"
     for version in ("v1.1.0", "v1.2.0"):

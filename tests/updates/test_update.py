@@ -12,10 +12,8 @@ PROJECT = "{{cookiecutter.project_slug}}"
 
 
 @pytest.fixture
-def project(home: Path, template_repository: Path, tmp_path: Path) -> Path:
+def project(home: Path, template: Path, tmp_path: Path) -> Path:
     """A project made from a template of its own, committed, with an edit and a password of its owner's."""
-    template = tmp_path / "template"
-    git(tmp_path, "clone", "--quiet", str(template_repository), str(template))
     answers = json.dumps(
         {"project_slug": "mine", "database_url": "postgresql://u:first@h/db", "pool_size": "7"}
     )
@@ -146,11 +144,7 @@ def test_the_manifests_come_and_go_with_their_answer(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_project_whose_answers_hold_tags_is_updated(
-    home: Path, template_repository: Path, tmp_path: Path
-) -> None:
-    template = tmp_path / "template"
-    git(tmp_path, "clone", "--quiet", str(template_repository), str(template))
+def test_a_project_whose_answers_hold_tags_is_updated(home: Path, template: Path, tmp_path: Path) -> None:
     typed = "{{ x }} {% raw %} {# {{{ {%- }}"
     given = {"project_slug": "mine", "description": as_literal(typed)}
     made = cruft(tmp_path, "create", str(template), "--no-input", "--extra-context", json.dumps(given))
